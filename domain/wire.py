@@ -7,6 +7,7 @@ refused: a peer that sends more than the format has a different idea of it.
 from __future__ import annotations
 
 import re
+from typing import TypeVar
 from collections.abc import Iterable, Sequence
 
 import msgspec
@@ -14,6 +15,7 @@ import msgspec
 from domain import errors, hashing, statement
 
 MAX_CHUNK_LEAVES = 4096
+T = TypeVar("T")
 _DECIMAL = re.compile(r"0|[1-9][0-9]{0,77}\Z")
 
 
@@ -152,7 +154,7 @@ class Problem(_Wire, frozen=True):
     has: str | None = None
 
 
-def decode[T](data: bytes | str, type_: type[T], *, what: str) -> T:
+def decode(data: bytes | str, type_: type[T], *, what: str) -> T:
     """Parse hostile JSON. Raises BadAnswer naming what and where."""
     try:
         return msgspec.json.decode(data, type=type_)
