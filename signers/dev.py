@@ -1,0 +1,29 @@
+"""A plain key file for devnets. In: a file with 0x-hex. Out: a signer, on a devnet chain id only."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from domain import errors, hashing
+from signers import keys
+
+DEVNET_CHAINS = frozenset({31337, 1337})
+"""Chain ids of Anvil, Hardhat and Ganache: nobody's money lives there."""
+
+
+def load(path: Path, *, chain_id: int) -> keys.LocalKey:
+    """Refuses off a devnet, since the file is not encrypted."""
+    if chain_id not in DEVNET_CHAINS:
+        raise errors.BadConfig(
+            "a signer of kind dev works on a devnet only", value=chain_id, cure='use kind = "keystore"'
+        )
+    try:
+        text = path.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not ASCII text"
+        raise errors.BadConfig(f"the key file cannot be read: {reason}", value=str(path)) from None
+    try:
+        secret = hashing.unhex(text, size=32, what="key")
+    except errors.BadAnswer:
+        raise errors.BadConfig("the key file does not hold 32 bytes of 0x-hex", value=str(path)) from None
+    return keys.LocalKey(secret)
