@@ -1,0 +1,1 @@
+"""Where attestations go. One module a transport; `http` is the hub's own."""
