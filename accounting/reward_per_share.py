@@ -350,6 +350,8 @@ def parse_carry(carry: bytes, *, scale: int) -> Book:
         for text, fields in parsed.validators.items():
             book.pools[_identity(text)] = Pool(**{name: _amount(value) for name, value in fields.items()})
         for text, holders in parsed.positions.items():
+            if _identity(text) not in book.pools:
+                raise ValueError("a position without its validator")
             book.positions[_identity(text)] = {_identity(d): _position_of(f) for d, f in holders.items()}
         for ticket, fields in parsed.unbondings.items():
             book.unbondings[_amount(ticket)] = Unbonding(
@@ -360,6 +362,7 @@ def parse_carry(carry: bytes, *, scale: int) -> Book:
                 release_time=_amount(fields["release_time"]),
             )
     except (msgspec.MsgspecError, KeyError, TypeError, ValueError) as error:
+        # TypeError: an unknown field of a pool
         raise errors.BadAnswer(f"the carry is malformed: {error}") from None
     if write_carry(book) != carry:
         raise errors.BadAnswer("the carry is not in canonical form")

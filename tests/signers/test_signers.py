@@ -1,0 +1,90 @@
+"""Signers of this process: what they sign recovers to them, and what is wrong with a key file is said without quoting it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from domain import errors, hashing, signatures
+from signers import checks, keystore, registry
+
+SECRET = bytes.fromhex("ac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80")  # Anvil's public account 0
+ADDRESS = bytes.fromhex("f39fd6e51aad88f6f4ce6ab8827279cfffb92266")
+
+
+def dev_table(tmp_path: Path, text: str = hashing.hex0x(SECRET)) -> dict[str, object]:
+    path = tmp_path / "key"
+    path.write_text(text)
+    return {"kind": "dev", "key_file": str(path)}
+
+
+async def test_a_thousand_signatures_recover_to_the_signer_with_low_s(tmp_path: Path) -> None:
+    signer = registry.build(dev_table(tmp_path), chain_id=31337)
+    assert signer.address == ADDRESS
+    for n in range(1000):
+        digest = hashing.keccak256(n.to_bytes(4, "big"))
+        assert signatures.recover(digest, await signer.sign_digest(digest)) == ADDRESS
+
+
+def test_the_dev_signer_refuses_off_a_devnet(tmp_path: Path) -> None:
+    with pytest.raises(errors.BadConfig, match="devnet only"):
+        registry.build(dev_table(tmp_path), chain_id=1)
+
+
+@pytest.mark.parametrize("text", ["", "0x12", "ff" * 32, "0x" + "zz" * 32, "0x" + "00" * 32])
+def test_a_bad_key_file_is_named_and_never_quoted(tmp_path: Path, text: str) -> None:
+    with pytest.raises(errors.BadConfig) as caught:
+        registry.build(dev_table(tmp_path, text), chain_id=31337)
+    assert not text or text not in str(caught.value)
+
+
+async def test_a_keystore_signs_with_the_key_that_was_put_in(tmp_path: Path) -> None:
+    password = tmp_path / "password"
+    password.write_text("correct horse\n")
+    path = tmp_path / "keystore.json"
+    assert keystore.create(path, password_file=password, secret=SECRET) == ADDRESS
+    assert path.stat().st_mode & 0o777 == 0o600
+    signer = registry.build({"kind": "keystore", "path": str(path), "password_file": str(password)}, chain_id=1)
+    digest = hashing.keccak256(b"statement")
+    assert signatures.recover(digest, await signer.sign_digest(digest)) == ADDRESS
+    with pytest.raises(FileExistsError):
+        keystore.create(path, password_file=password, secret=SECRET)
+
+
+def test_a_wrong_password_is_refused_without_naming_it(tmp_path: Path) -> None:
+    password = tmp_path / "password"
+    password.write_text("correct horse")
+    path = tmp_path / "keystore.json"
+    keystore.create(path, password_file=password, secret=SECRET)
+    password.write_text("canary-password")
+    with pytest.raises(errors.BadConfig) as caught:
+        registry.build({"kind": "keystore", "path": str(path), "password_file": str(password)}, chain_id=1)
+    assert "canary" not in str(caught.value)
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[]", '{"version": 3}', "\0"])
+def test_a_damaged_keystore_is_refused_with_advice(tmp_path: Path, damage: str) -> None:
+    password, path = tmp_path / "password", tmp_path / "keystore.json"
+    password.write_text("x")
+    path.write_text(damage)
+    with pytest.raises(errors.BadConfig, match="keystore cannot be opened"):
+        registry.build({"kind": "keystore", "path": str(path), "password_file": str(password)}, chain_id=1)
+
+
+def test_an_unknown_kind_names_the_known_ones() -> None:
+    with pytest.raises(errors.BadConfig, match="dev, keystore"):
+        registry.build({"kind": "hsm"}, chain_id=1)
+
+
+async def test_a_high_s_a_wrong_v_and_a_foreign_key_are_refused(tmp_path: Path) -> None:
+    signer = registry.build(dev_table(tmp_path), chain_id=31337)
+    digest = hashing.keccak256(b"x")
+    good = await signer.sign_digest(digest)
+    high = (signatures.CURVE_ORDER - int.from_bytes(good[32:64], "big")).to_bytes(32, "big")
+    for bad in (good[:32] + high + bytes([55 - good[64]]), good[:64] + b"\0", good[:64], bytes(65), os.urandom(31)):
+        with pytest.raises(errors.BadAnswer):
+            checks.same_signer(digest, bad, ADDRESS)
+    with pytest.raises(errors.BadAnswer, match="where"):
+        checks.same_signer(digest, good, bytes(20))
