@@ -1,0 +1,225 @@
+"""Close: finalised rows become statements. In: the `finalized` cursor and canonical rows. Out: statement and body rows.
+
+A frame closes when its last block is finalized, nothing in it is parked, no latch is set and every row is proven well enough. The
+statement itself comes from `accounting.frames`, which is pure; this stage only decides when, and stores.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import msgspec
+
+from accounting import frames
+from agent.services.plan import StreamPlan
+from domain import chain, deployment, errors, hashing
+from kit import faults, runtime
+from store import blocks, book, cursors, latches, logs, parked, statements
+
+IDLE_S = 2.0
+"""How often to look although nobody rang."""
+
+
+class Waiting(msgspec.Struct, frozen=True):
+    """Why a stream's next frame is still open; shown on the status page."""
+
+    stream: str
+    sequence: int
+    reason: str
+
+
+class CloseService:
+    """One frame of one stream a step."""
+
+    name = "close"
+
+    def __init__(
+        self,
+        the_book: book.Book,
+        document: deployment.Document,
+        plans: Sequence[StreamPlan],
+        *,
+        clock: runtime.Clock,
+        downstream: Sequence[runtime.Bell] = (),
+    ) -> None:
+        self.bell = runtime.Bell()
+        self.waiting: dict[str, Waiting] = {}
+        self._book = the_book
+        self._document = document
+        self._plans = tuple(plans)
+        self._clock = clock
+        self._downstream = tuple(downstream)
+
+    def cursor(self) -> object:
+        return tuple((name, waiting.sequence) for name, waiting in sorted(self.waiting.items()))
+
+    async def step(self) -> float:
+        closed = False
+        for plan in self._plans:
+            closed = await self._close_next(plan) or closed
+        if closed:
+            for bell in self._downstream:
+                bell.ring()
+        return 0.0 if closed else IDLE_S
+
+    async def _close_next(self, plan: StreamPlan) -> bool:
+        """True when a frame was closed. What keeps it open is a reason, not an error."""
+        name = plan.stream.name
+        async with self._book.read() as c:
+            sequence, before = await self._next(c, plan)
+            reason = await self._why_open(c, plan, sequence)
+            if reason is None:
+                try:
+                    stored = await self._derive(c, plan, sequence, before)
+                except errors.Parked as error:
+                    reason = str(error)
+                    stored = []
+        if reason is not None:
+            self.waiting[name] = Waiting(name, sequence, reason)
+            return False
+        self.waiting.pop(name, None)
+        faults.point("close.before_commit")
+        async with self._book.write() as c:
+            for item in stored:
+                await statements.save(c, item, at_s=int(self._clock.now()))
+            await cursors.put(c, f"close:{name}", cursors.Cursor(stored[-1].header.to_position, stored[-1].header.to_anchor, 0))
+        faults.point("close.after_commit")
+        return True
+
+    async def _next(self, c: book.Connection, plan: StreamPlan) -> tuple[int, statements.Stored | None]:
+        """The frame to close, and the statement before it."""
+        stream_id = plan.stream.id()
+        latest = await statements.latest(c, stream_id)
+        sequence = 0 if latest is None else latest.header.sequence + 1
+        if latest is not None:
+            revised = await self._first_unrevised(c, plan, latest.header.sequence)
+            sequence = sequence if revised is None else revised
+        if sequence == 0:
+            return 0, None
+        before = await self._stored(c, plan, sequence - 1, self._document.revision(plan.stream, sequence - 1))
+        return sequence, before
+
+    async def _first_unrevised(self, c: book.Connection, plan: StreamPlan, latest: int) -> int | None:
+        """The lowest frame whose listed revision, or whose predecessor's, we have not derived yet."""
+        listed = [r for r in self._document.revisions if r.stream == plan.stream.name and r.sequence <= latest]
+        for sequence in range(min((r.sequence for r in listed), default=latest + 1), latest + 1):
+            revision = self._document.revision(plan.stream, sequence)
+            if await statements.current(c, plan.stream.id(), sequence, revision) is None:
+                return sequence
+        return None
+
+    async def _stored(
+        self, c: book.Connection, plan: StreamPlan, sequence: int, revision: int
+    ) -> statements.Stored:
+        found = await statements.current(c, plan.stream.id(), sequence, revision)
+        if found is None:
+            raise errors.StoreError(
+                f"frame {sequence} revision {revision} of stream {plan.stream.name} is missing from the book",
+                cure="restore the book from a backup or index anew",
+            )
+        return found
+
+    async def _why_open(self, c: book.Connection, plan: StreamPlan, sequence: int) -> str | None:
+        if latched := await latches.active(c):
+            return f"latch {latched[0].name}: {latched[0].reason}"
+        expected = self._document.ruleset(plan.stream, sequence)
+        if expected != plan.ruleset:
+            return (
+                f"the document's ruleset for frame {sequence} is {hashing.hex0x(expected)}, this agent's manifest is "
+                f"{hashing.hex0x(plan.ruleset)}"
+            )
+        first, last = plan.stream.frame_range(sequence)
+        finalized = await cursors.get(c, "finalized")
+        head = await cursors.get(c, "index")
+        if finalized is None or head is None or min(finalized.number, head.number) < last:
+            return f"block {last} is not finalized yet"
+        for item in await parked.open_(c):
+            block = await blocks.by_hash(c, item.block_hash)
+            if item.subject == plan.protocol and block is not None and first <= block.number <= last:
+                return f"log {item.log_index} of block {block.number} is parked: {item.reason}"
+        return None
+
+    async def _derive(
+        self, c: book.Connection, plan: StreamPlan, sequence: int, before: statements.Stored | None
+    ) -> list[statements.Stored]:
+        """The frame in every revision the document lists, the one in force last."""
+        first_number, last_number = plan.stream.frame_range(sequence)
+        last = await _header(c, last_number)
+        first = await blocks.canonical_at(c, first_number)
+        edge = first or await _after(c, first_number)
+        rows = await logs.between(c, protocol=plan.protocol, first=first_number, last=last_number)
+        entries = [_entry(row, plan) for row in rows]
+        produced: list[statements.Stored] = []
+        supersedes = hashing.ZERO32
+        for revision in range(self._document.revision(plan.stream, sequence) + 1):
+            previous = await self._previous(c, plan, sequence, revision, before)
+            frame = await asyncio.to_thread(
+                frames.derive,
+                self._document,
+                plan.stream,
+                sequence=sequence,
+                revision=revision,
+                supersedes=supersedes,
+                previous=previous,
+                first=edge,
+                last=last,
+                entries=entries,
+                scale=plan.scale,
+            )
+            supersedes = frame.digest
+            produced.append(
+                statements.Stored(
+                    stream=plan.stream.id(),
+                    sequence=sequence,
+                    revision=revision,
+                    digest=frame.digest,
+                    config_digest=frame.config_digest,
+                    header=frame.header,
+                    origin="derived",
+                    body=frame.body,
+                    changed=frame.changed,
+                )
+            )
+        return produced
+
+    async def _previous(
+        self,
+        c: book.Connection,
+        plan: StreamPlan,
+        sequence: int,
+        revision: int,
+        before: statements.Stored | None,
+    ) -> frames.Previous | None:
+        if before is None:
+            return None
+        wanted = self._document.previous_revision(plan.stream, sequence, revision)
+        stored = before if before.revision == wanted else await self._stored(c, plan, sequence - 1, wanted)
+        return frames.Previous(stored.digest, stored.header.to_position, stored.header.to_anchor, before.body)
+
+
+def _entry(row: logs.Indexed, plan: StreamPlan) -> frames.Entry:
+    if row.event is None:
+        raise errors.Parked("a log of this frame has no meaning", value=(row.log.block.number, row.log.log_index))
+    if chain.proof_rank(row.proof) < chain.proof_rank(plan.proof):
+        raise errors.Parked(
+            f"a row is proven by {row.proof} where the ruleset needs {plan.proof}",
+            value=(row.log.block.number, row.log.log_index),
+            cure="index with the ruleset's proof level",
+        )
+    return frames.Entry(row.log, row.event)
+
+
+async def _header(c: book.Connection, number: int) -> chain.Header:
+    header = await blocks.canonical_at(c, number)
+    if header is None:
+        raise errors.StoreError(f"the book lacks the header of block {number}, a frame's edge", cure="index anew")
+    return header
+
+
+async def _after(c: book.Connection, first: int) -> chain.Header:
+    """The first block's header, made from its parent's when only frame ends were kept."""
+    parent = await _header(c, first - 1)
+    return chain.Header(first, hashing.ZERO32, parent.hash, parent.time, hashing.ZERO32, hashing.ZERO32, b"")
+
+
