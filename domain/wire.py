@@ -16,7 +16,7 @@ from domain import errors, hashing, statement
 
 MAX_CHUNK_LEAVES = 4096
 T = TypeVar("T")
-_DECIMAL = re.compile(r"0|[1-9][0-9]{0,77}\Z")
+_DECIMAL = re.compile(r"(?:0|[1-9][0-9]{0,77})\Z")
 
 
 class _Wire(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
