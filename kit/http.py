@@ -1,0 +1,142 @@
+"""HTTP both ways. In: limits. Out: a client session that cannot hang, a server that stops in order, answers with sane headers.
+
+Refusals are RFC 9457 problems in the wire's own shape (`domain.wire.Problem`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import aiohttp
+from aiohttp import web
+
+from domain import errors, wire
+from kit import logs
+
+log = logs.logger()
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+MAX_BODY_BYTES = 1 << 20
+"""Nobody sends a read-only server more; servers that take uploads name their own cap."""
+CONTENT_POLICY = "default-src 'none'; style-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+HEADERS = {
+    "Content-Security-Policy": CONTENT_POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "X-Frame-Options": "DENY",
+}
+
+
+def client_session(*, timeout_s: float = 10.0, connections: int = 20) -> aiohttp.ClientSession:
+    """For `async with`. No cookies, no proxy from the environment; `timeout_s` bounds a whole exchange."""
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=connections, ttl_dns_cache=60),
+        timeout=aiohttp.ClientTimeout(total=timeout_s, connect=min(timeout_s, 5.0)),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        headers={"User-Agent": "stakeside"},
+        trust_env=False,
+    )
+
+
+def application(*, max_body_bytes: int = MAX_BODY_BYTES) -> web.Application:
+    """An application whose answers carry the security headers and whose refusals are problems."""
+    return web.Application(client_max_size=max_body_bytes, middlewares=[_guard])
+
+
+@asynccontextmanager
+async def serving(
+    app: web.Application, *, host: str, port: int, shutdown_s: float = 5.0, setting: str = "web.port"
+) -> AsyncIterator[int]:
+    """Serve while inside; yields the bound port (useful with port 0). Leaving lets running requests finish for `shutdown_s`."""
+    runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=shutdown_s)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, host, port)
+        try:
+            await site.start()
+        except OSError as error:
+            raise errors.BadConfig(
+                f"cannot listen: {error.strerror or error}", value=f"{host}:{port}", cure=f"choose another {setting}"
+            ) from None
+        yield _bound_port(runner)
+    finally:
+        await runner.cleanup()
+
+
+def _bound_port(runner: web.AppRunner) -> int:
+    for address in runner.addresses:
+        return int(address[1])
+    raise errors.BadConfig("the server is bound to no address")
+
+
+def json_response(value: object, *, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
+    """Any msgspec-encodable value."""
+    return web.Response(body=wire.encode(value), status=status, headers=headers, content_type="application/json")
+
+
+def problem(
+    status: int, title: str, detail: str = "", *, field: str | None = None, headers: dict[str, str] | None = None
+) -> web.Response:
+    """A refusal. `detail` is shown as it is: never put a secret or a traceback there."""
+    body = wire.encode(wire.Problem(title=title, status=status, detail=detail, field=field))
+    return web.Response(body=body, status=status, headers=headers, content_type="application/problem+json")
+
+
+def query_int(request: web.Request, name: str, *, default: int, minimum: int, maximum: int) -> int:
+    """A bounded integer of the query. Raises BadAnswer (→ 400)."""
+    text = request.query.get(name)
+    if text is None:
+        return default
+    if not text.isdecimal() or not text.isascii() or len(text) > 19 or not minimum <= int(text) <= maximum:
+        raise errors.BadAnswer(f"{name} must be {minimum} to {maximum}", value=text)
+    return int(text)
+
+
+@web.middleware
+async def _guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Errors become problems; every answer gets the headers."""
+    try:
+        response = await handler(request)
+    except web.HTTPException as error:
+        if error.status < 400:
+            raise
+        response = problem(error.status, error.reason, headers=_kept(error))
+    except errors.BadAnswer as error:
+        response = problem(400, "Bad Request", str(error))
+    except errors.Transient as error:
+        response = problem(503, "Unavailable", str(error), headers={"Retry-After": str(int(error.retry_after_s or 1))})
+    except errors.StakesideError as error:
+        log.error("http.failed", path=request.path, error=str(error))
+        response = problem(500, "Internal Server Error", "see the log")
+    if not response.prepared:
+        for name, value in HEADERS.items():
+            response.headers.setdefault(name, value)
+        response.headers.setdefault("Cache-Control", "no-store")
+        response.headers["Server"] = "stakeside"
+    return response
+
+
+def _kept(error: web.HTTPException) -> dict[str, str] | None:
+    allow = error.headers.get("Allow")
+    return {"Allow": allow} if allow else None
+
+
+async def read_body(request: web.Request, *, max_bytes: int, timeout_s: float = 30.0) -> bytes:
+    """The whole body. Raises HTTPRequestEntityTooLarge beyond `max_bytes`, Transient when the client stalls."""
+    if request.content_length is not None and request.content_length > max_bytes:
+        raise web.HTTPRequestEntityTooLarge(max_size=max_bytes, actual_size=request.content_length)
+    parts: list[bytes] = []
+    size = 0
+    try:
+        async with asyncio.timeout(timeout_s):
+            async for part in request.content.iter_chunked(1 << 16):
+                size += len(part)
+                if size > max_bytes:
+                    raise web.HTTPRequestEntityTooLarge(max_size=max_bytes, actual_size=size)
+                parts.append(part)
+    except TimeoutError:
+        raise errors.Transient("the request body did not arrive in time", value=size) from None
+    return b"".join(parts)
