@@ -1,0 +1,259 @@
+"""Settings: one TOML file, environment overrides, read once. In: a path and an environment. Out: frozen values, or BadConfig.
+
+An unknown key is refused with the nearest known one. File paths are relative to the folder of the settings file and come out absolute.
+`STAKESIDE_<SECTION>__<KEY>` overrides a key of a table (`STAKESIDE_WEB__PORT=9000`). Every key is described in `docs/settings.md`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, TypeVar, cast
+
+import msgspec
+
+from config import toml
+from domain import errors
+from kit import logs
+
+Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
+Seconds = Annotated[float, msgspec.Meta(gt=0, le=3600)]
+Count = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
+Text = Annotated[str, msgspec.Meta(min_length=1, max_length=2000)]
+SettingsT = TypeVar("SettingsT", bound=msgspec.Struct)
+
+LOOPBACK = "127.0.0.1"
+
+
+class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Base of every table."""
+
+
+class AgentSection(_Section, frozen=True):
+    """`store` is where the book lies: `sqlite:///file` (relative to the settings file) or a PostgreSQL address."""
+
+    name: Text = "agent"
+    store: Text = "sqlite:///stakeside.db"
+
+
+class NodeSection(_Section, frozen=True):
+    """`url` answers JSON-RPC over HTTP. `ws`, when given, announces new heads; without it the agent polls."""
+
+    url: Text
+    ws: Text | None = None
+    timeout_s: Seconds = 10.0
+
+
+class DeploymentSection(_Section, frozen=True):
+    """`document` is the deployment document that agents, hub and verifier share."""
+
+    document: Path
+
+
+class ProtocolSection(_Section, frozen=True):
+    """A protocol to index. `manifest` and `network` are names of shipped files or paths; `streams` are names of the document."""
+
+    name: Text
+    manifest: Text
+    network: Text
+    streams: tuple[Text, ...] = ()
+
+
+class UpstreamSection(_Section, frozen=True):
+    """`[hub]` of an agent: where attestations go. `token_file` holds the token for the hub's consumer API (adoption)."""
+
+    url: Text
+    token_file: Path | None = None
+
+
+class WebSection(_Section, frozen=True):
+    """Where to listen. Port 0 takes a free one; the port in use is in the `ready` line and in `web.port` beside the book."""
+
+    host: Text = LOOPBACK
+    port: Port = 8480
+
+
+class LogSection(_Section, frozen=True):
+    format: logs.Format = "console"
+    level: logs.Level = "info"
+
+
+class LimitsSection(_Section, frozen=True):
+    """`max_lag_blocks` is when readiness ends, `poll_s` how often the head is asked for without a websocket, `backfill_range` the
+    most blocks one range request asks for."""
+
+    max_lag_blocks: Count = 20
+    poll_s: Seconds = 2.0
+    backfill_range: Count = 2000
+
+
+class AgentSettings(_Section, frozen=True):
+    """`agent.toml`. Without `attester` the agent only observes; without `hub` it reports to nobody."""
+
+    node: NodeSection
+    deployment: DeploymentSection
+    protocols: tuple[ProtocolSection, ...]
+    agent: AgentSection = AgentSection()
+    attester: dict[str, object] | None = None
+    hub: UpstreamSection | None = None
+    web: WebSection = WebSection()
+    log: LogSection = LogSection()
+    limits: LimitsSection = LimitsSection()
+
+
+class HubSection(_Section, frozen=True):
+    name: Text = "hub"
+    store: Text = "sqlite:///hub.db"
+
+
+class HubDeploymentSection(_Section, frozen=True):
+    """`chain_id` is the chain whose domain the hub's receipts are signed in."""
+
+    document: Path
+    chain_id: Annotated[int, msgspec.Meta(ge=1, le=2**53)]
+
+
+class ConsumersSection(_Section, frozen=True):
+    """`tokens_file` has one `name:sha256hex` a line; without it nobody can read statements."""
+
+    tokens_file: Path
+
+
+class HubWebSection(_Section, frozen=True):
+    host: Text = LOOPBACK
+    port: Port = 8490
+
+
+class HubSettings(_Section, frozen=True):
+    """`hub.toml`. `receipts` is the signer table of the key that signs receipts."""
+
+    deployment: HubDeploymentSection
+    receipts: dict[str, object]
+    hub: HubSection = HubSection()
+    web: HubWebSection = HubWebSection()
+    consumers: ConsumersSection | None = None
+    log: LogSection = LogSection()
+
+
+def load_agent(path: Path, env: Mapping[str, str]) -> AgentSettings:
+    """Raises BadConfig naming file, line or key, value and cure."""
+    loaded = _load(path, env, AgentSettings)
+    _address(loaded.node.url, "node.url", ("http", "https"))
+    if loaded.node.ws is not None:
+        _address(loaded.node.ws, "node.ws", ("ws", "wss"))
+    if loaded.hub is not None:
+        _address(loaded.hub.url, "hub.url", ("http", "https"))
+    _distinct([p.name for p in loaded.protocols], "protocols.name")
+    _distinct([s for p in loaded.protocols for s in p.streams], "protocols.streams")
+    if not loaded.protocols:
+        raise errors.BadConfig("no protocol is configured", cure="add a [[protocols]] table")
+    folder = path.absolute().parent
+    return msgspec.structs.replace(
+        loaded,
+        agent=msgspec.structs.replace(loaded.agent, store=_store(loaded.agent.store, folder, "agent.store")),
+        deployment=msgspec.structs.replace(loaded.deployment, document=folder / loaded.deployment.document),
+        protocols=tuple(
+            msgspec.structs.replace(p, manifest=_named(p.manifest, folder), network=_named(p.network, folder))
+            for p in loaded.protocols
+        ),
+        attester=_signer(loaded.attester, folder, "attester"),
+        hub=_upstream(loaded.hub, folder),
+    )
+
+
+def load_hub(path: Path, env: Mapping[str, str]) -> HubSettings:
+    """Raises BadConfig naming file, line or key, value and cure."""
+    loaded = _load(path, env, HubSettings)
+    folder = path.absolute().parent
+    consumers = loaded.consumers
+    if consumers is not None:
+        consumers = msgspec.structs.replace(consumers, tokens_file=folder / consumers.tokens_file)
+    return msgspec.structs.replace(
+        loaded,
+        hub=msgspec.structs.replace(loaded.hub, store=_store(loaded.hub.store, folder, "hub.store")),
+        deployment=msgspec.structs.replace(loaded.deployment, document=folder / loaded.deployment.document),
+        receipts=_signer(loaded.receipts, folder, "receipts") or {},
+        consumers=consumers,
+    )
+
+
+def redacted(settings: AgentSettings | HubSettings) -> dict[str, object]:
+    """The settings as plain values for a person's eyes: secrets and the secret parts of addresses are gone."""
+    plain = cast("dict[str, object]", msgspec.to_builtins(settings, enc_hook=str))
+    return cast("dict[str, object]", _redact("", plain))
+
+
+def _redact(name: str, value: object) -> object:
+    if isinstance(value, dict):
+        items = cast("dict[str, object]", value)
+        return {key: _redact(key, item) for key, item in items.items()}
+    if isinstance(value, list | tuple):
+        return [_redact(name, item) for item in cast("list[object]", value)]
+    if isinstance(value, str):
+        return logs.HIDDEN if logs.secret_name(name) else logs.scrub(value)
+    return value
+
+
+def _load(path: Path, env: Mapping[str, str], type_: type[SettingsT]) -> SettingsT:
+    source = toml.read(path)
+    toml.override(source, env, type_)
+    return toml.convert(source, type_)
+
+
+def _address(url: str, key: str, schemes: tuple[str, ...]) -> None:
+    scheme, separator, rest = url.partition("://")
+    if not separator or scheme not in schemes or not rest or any(c.isspace() for c in url):
+        raise errors.BadConfig(
+            f"{key} is not an address", value=logs.safe_url(url), cure=f"write {schemes[0]}://host:port"
+        )
+
+
+def _distinct(names: list[str], key: str) -> None:
+    for name in names:
+        if names.count(name) > 1:
+            raise errors.BadConfig(f"{key} is used twice", value=name, cure="each may be there once")
+
+
+def _store(url: str, folder: Path, key: str) -> str:
+    """SQLite files become absolute; PostgreSQL addresses stay."""
+    scheme, separator, rest = url.partition("://")
+    if not separator or scheme.partition("+")[0] not in ("sqlite", "postgresql"):
+        raise errors.BadConfig(
+            f"{key} is not a database address",
+            value=logs.safe_url(url),
+            cure='write "sqlite:///file.db" or "postgresql://…"',
+        )
+    if not scheme.startswith("sqlite"):
+        return url
+    if not rest.startswith("/") or len(rest) < 2:
+        raise errors.BadConfig(f"{key} names no file", value=url, cure='write three slashes: "sqlite:///file.db"')
+    return f"{scheme}:///{folder / rest[1:]}"
+
+
+def _named(text: str, folder: Path) -> str:
+    """A shipped name stays; a path becomes absolute."""
+    is_path = "/" in text or text.endswith(".toml")
+    return str(folder / text) if is_path else text
+
+
+def _upstream(hub: UpstreamSection | None, folder: Path) -> UpstreamSection | None:
+    if hub is None or hub.token_file is None:
+        return hub
+    return msgspec.structs.replace(hub, token_file=folder / hub.token_file)
+
+
+def _signer(table: dict[str, object] | None, folder: Path, section: str) -> dict[str, object] | None:
+    """A signer's table: `kind` and the kind's own keys. Secrets belong into files, whose paths become absolute."""
+    if table is None:
+        return None
+    if not isinstance(table.get("kind"), str):
+        raise errors.BadConfig(f"[{section}] needs `kind`", cure='for example kind = "keystore"')
+    resolved: dict[str, object] = {}
+    for key, value in table.items():
+        if isinstance(value, str) and logs.secret_name(key):
+            raise errors.BadConfig(
+                f"{section}.{key} would hold a secret", cure=f"put it into a file and name {key}_file"
+            )
+        is_path = isinstance(value, str) and (key == "path" or key.endswith(("_file", "_path")))
+        resolved[key] = str(folder / str(value)) if is_path else value
+    return resolved
