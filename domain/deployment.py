@@ -35,7 +35,10 @@ class Stream(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     frame: str
 
     def id(self) -> bytes:
-        """keccak256 of `staking/<chain id>/<protocol>/<deployment name>/<account set>/<asset>`."""
+        """keccak256 of `staking/<chain id>/<protocol>/<deployment name>/<account set>/<asset>`, or of
+        `validators/<chain id>/<watch set>/<asset>`."""
+        if self.kind == "validators":
+            return hashing.keccak256(f"validators/{self.chain}/{self.accounts}/{self.asset}".encode())
         text = f"{self.kind}/{self.chain}/{self.protocol}/{self.deployment}/{self.accounts}/{self.asset}"
         return hashing.keccak256(text.encode())
 
