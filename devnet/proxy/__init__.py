@@ -10,11 +10,11 @@ from typing import Protocol
 
 import msgspec
 
-from devnet.proxy import catalogue
+from devnet.proxy import catalogue, wordings
 from devnet.proxy.catalogue import Fault, parse
 from devnet.proxy.node import LyingNode
 
-__all__ = ["Fault", "LyingNode", "Options", "catalogue", "main", "parse"]
+__all__ = ["Fault", "LyingNode", "Options", "catalogue", "main", "parse", "wordings"]
 
 
 class Options(Protocol):

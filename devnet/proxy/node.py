@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Any, Self
 
 import aiohttp
@@ -153,17 +153,19 @@ class LyingNode:
                 await self._hang(shot)
         return delivery.Outcome(reply)
 
-    def draw(self, method: str, stage: str) -> list[armed.Shot]:
-        """The faults of a stage that fire at this call, in the order they were given."""
-        shots: list[armed.Shot] = []
+    def draw(self, method: str, stage: str) -> Iterator[armed.Shot]:
+        """The faults of a stage that fire at this call, in the order they were given. Who stops early leaves the rest unfired."""
         for candidate in self._armed:
             if candidate.fault.stage != stage:
                 continue
             shot = candidate.draw(method)
             if shot is not None:
-                shots.append(shot)
                 self.fired[shot.fault.name] += 1
-        return shots
+                yield shot
+
+    def concerns(self, method: str) -> bool:
+        """Whether a fault in force names this very method."""
+        return any(method in a.fault.methods for a in self._armed)
 
     def missed(self, shot: armed.Shot) -> None:
         """The shot had nothing to change: as if it had not been fired."""
@@ -340,7 +342,7 @@ class LyingNode:
     # --- websocket and control
 
     async def _relay(self, request: web.Request) -> web.StreamResponse:
-        if self.draw("websocket", "handshake"):
+        if next(self.draw("websocket", "handshake"), None):
             return web.Response(status=503, text="no websocket here")
         relay = sockets.Relay(self, request)
         self._relays.add(relay)

@@ -8,6 +8,7 @@ method `newHeads` or `logs`.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 import aiohttp
@@ -30,7 +31,8 @@ class Host(Protocol):
     calls: Any
 
     async def respond(self, body: bytes) -> delivery.Outcome: ...
-    def draw(self, method: str, stage: str) -> list[armed.Shot]: ...
+    def concerns(self, method: str) -> bool: ...
+    def draw(self, method: str, stage: str) -> Iterator[armed.Shot]: ...
     def missed(self, shot: armed.Shot) -> None: ...
     async def lie_about(self, shot: armed.Shot, call: upstream.Call, result: Json) -> Json | None: ...
     async def genesis(self) -> tuple[str, str]: ...
@@ -82,28 +84,29 @@ class Relay:
             if message.type not in (aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.BINARY):
                 continue
             body: bytes = message.data.encode() if isinstance(message.data, str) else message.data
-            if self._about_subscriptions(body):
-                await far.send_str(body.decode())
+            if await self._subscribed(body, far):
                 continue
             task = asyncio.create_task(self._reply(body))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    def _about_subscriptions(self, body: bytes) -> bool:
+    async def _subscribed(self, body: bytes, far: aiohttp.ClientWebSocketResponse) -> bool:
+        """Whether this was about subscriptions, which only the socket itself can answer; only `error` by name touches it."""
         try:
             call = msgspec.json.decode(body, type=upstream.Call)
         except (msgspec.MsgspecError, UnicodeDecodeError):
             return False
         if call.method not in _SUBSCRIPTION_CALLS:
             return False
-        refused = self._host.draw(call.method, "request")
-        named = [shot for shot in refused if shot.fault.name == "error" and shot.fault.methods]
-        for shot in refused:
-            if shot not in named:
-                self._host.missed(shot)
-        if named:
-            return False
         self._host.calls[call.method] += 1
+        for shot in self._host.draw(call.method, "request") if self._host.concerns(call.method) else ():
+            if shot.fault.name == "error":
+                refusal = {"code": shot.fault.integer("code"), "message": shot.fault.text("message")}
+                answer = upstream.envelope(call, upstream.Answer(error=refusal))
+                await self._send(msgspec.json.encode(answer).decode())
+                return True
+            self._host.missed(shot)
+        await far.send_str(body.decode())
         return True
 
     async def _reply(self, body: bytes) -> None:
