@@ -1,0 +1,147 @@
+"""Opening the book. In: its address and what it must be the book of. Out: a `Book` whose transactions are the only way in.
+
+One process writes. Opening creates or migrates the schema, takes the writer's lock and compares the book's deployment, chain and
+genesis with the configured ones, because rows of two chains in one book cannot be told apart again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import sqlalchemy as sa
+
+from domain import errors, hashing
+from kit import faults, migrations
+from store import connection, dialects, tables
+from store.migrations import HEAD
+
+Connection = connection.Connection
+
+
+class Book:
+    """`write()` is one transaction of the one writer, `read()` a snapshot beside it. `close()` when done."""
+
+    def __init__(self, backend: dialects.Backend, writer: sa.Engine | None, reader: sa.Engine) -> None:
+        self.shown = backend.shown
+        self._backend = backend
+        self._writer = writer
+        self._reader = reader
+        self._turn = asyncio.Lock()
+        self._writing: asyncio.Task[object] | None = None
+
+    @asynccontextmanager
+    async def write(self) -> AsyncIterator[Connection]:
+        """A transaction that commits when the block ends and leaves nothing behind when it raises. Writers take turns."""
+        if self._writer is None:
+            raise errors.StoreError("the book was opened for reading", value=self.shown)
+        if self._writing is not None and self._writing is asyncio.current_task():
+            raise errors.StoreError("a transaction was begun inside another one")
+        async with self._turn:
+            self._writing = asyncio.current_task()
+            try:
+                async with _transaction(self._writer) as c:
+                    yield c
+                    faults.point("store.before_commit")
+                    await c.commit()
+                    faults.point("store.after_commit")
+            finally:
+                self._writing = None
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[Connection]:
+        """A consistent snapshot; writing is refused by the database."""
+        async with _transaction(self._reader) as c:
+            yield c
+
+    async def close(self) -> None:
+        for engine in (self._reader, self._writer):
+            if engine is not None:
+                await connection.run(engine.dispose)
+        self._backend.unlock()
+
+
+@asynccontextmanager
+async def _transaction(engine: sa.Engine) -> AsyncIterator[Connection]:
+    c = Connection(await connection.run(engine.connect))
+    try:
+        await c.begin()
+        yield c
+    finally:
+        await c.close()  # rolls back what was not committed
+
+
+async def open_book(url: str, *, deployment: bytes, chain_id: int, genesis: bytes, read_only: bool = False) -> Book:
+    """Raises StoreError when another process writes to it, when it is another deployment's or chain's, when its schema is newer
+    than this software, or when it is damaged; the error says which and what to do."""
+    backend = dialects.backend(url)
+    backend.check(read_only=read_only)
+    if not read_only:
+        backend.lock()
+    book = None
+    try:
+        book = Book(backend, None if read_only else backend.writer(), backend.reader())
+        bound = {"deployment": hashing.hex0x(deployment), "chain_id": str(chain_id), "genesis": hashing.hex0x(genesis)}
+        if read_only:
+            async with book.read() as c:
+                await _check_schema(c, shown=backend.shown)
+                await _check_bound(c, bound)
+        else:
+            async with book.write() as c:
+                await _bring_up(c, bound)
+    except OSError as error:
+        await _abandon(backend, book)
+        raise errors.StoreError("the database cannot be reached", value=str(error), cure="check address and server") from error
+    except BaseException:
+        await _abandon(backend, book)
+        raise
+    return book
+
+
+async def _abandon(backend: dialects.Backend, book: Book | None) -> None:
+    if book is not None:
+        await book.close()
+    backend.unlock()
+
+
+async def _bring_up(c: Connection, bound: dict[str, str]) -> None:
+    stored = await c.script(migrations.version)
+    if stored is None:
+        if await c.script(lambda sync: bool(sa.inspect(sync).get_table_names())):
+            raise errors.StoreError("the database holds other tables", cure="give the agent a database of its own")
+        await c.script(tables.create)
+        await c.script(lambda sync: migrations.stamp(sync, HEAD))
+        await c.change(tables.meta.insert(), [{"key": key, "value": value} for key, value in bound.items()])
+        return
+    if stored != HEAD:
+        await c.script(lambda sync: _upgrade(sync, stored))
+    await _check_bound(c, bound)
+
+
+def _upgrade(sync: sa.Connection, stored: str) -> None:
+    if stored > HEAD:
+        raise errors.StoreError(
+            "the book was written by newer software", value=f"schema {stored}, this software has {HEAD}", cure="upgrade this agent"
+        )
+    migrations.upgrade(sync, location="store:migrations")
+
+
+async def _check_schema(c: Connection, *, shown: str) -> None:
+    stored = await c.script(migrations.version)
+    if stored != HEAD:
+        raise errors.StoreError(
+            "the book's schema is not this software's",
+            value=f"{stored}, not {HEAD}, {shown}",
+            cure="start the agent once to bring it up to date, or upgrade this software",
+        )
+
+
+async def _check_bound(c: Connection, bound: dict[str, str]) -> None:
+    found = {row.key: row.value for row in await c.rows(sa.select(tables.meta))}
+    for key, value in bound.items():
+        if found.get(key) != value:
+            raise errors.StoreError(
+                f"the book belongs to another {key.replace('_', ' ')}: it has {found.get(key)}, the configuration {value}",
+                cure="give each deployment and chain a book of its own, or correct the configuration",
+            )

@@ -1,0 +1,256 @@
+"""What differs between SQLite and PostgreSQL. In: the book's address. Out: engines for writing and reading, and the writer's lock.
+
+SQLite: a file in WAL mode, every commit synced to the disk, an OS lock beside it that dies with its holder. PostgreSQL: an advisory
+lock on the very session that writes, so whoever lost the lock lost the connection too.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import sqlite3
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import quote
+
+import sqlalchemy as sa
+from sqlalchemy import event, exc, pool
+
+from domain import errors
+from kit import columns
+from store import connection
+
+READERS = 4
+"""Read connections: the status page, the metrics and each stage's look at the tables."""
+_BUSY_S = 5.0
+"""How long SQLite waits for another program's lock, such as a backup's, before a step backs off."""
+_HEADER = b"SQLite format 3\0"
+
+
+class Backend(Protocol):
+    """One kind of database. `shown` is its address without the password."""
+
+    shown: str
+
+    def check(self, *, read_only: bool) -> None: ...
+
+    def lock(self) -> None: ...
+
+    def unlock(self) -> None: ...
+
+    def writer(self) -> sa.Engine: ...
+
+    def reader(self) -> sa.Engine: ...
+
+
+def backend(url: str) -> Backend:
+    """`sqlite:///path` or `postgresql://user:password@host/name`. Raises StoreError for anything else."""
+    try:
+        parsed = sa.make_url(url)
+    except exc.ArgumentError:
+        raise errors.StoreError("the book's address is malformed", cure='use "sqlite:///path" or "postgresql://…"') from None
+    kind = parsed.get_backend_name()
+    if kind == "sqlite" and parsed.database and parsed.database != ":memory:":
+        return SQLite(Path(parsed.database))
+    if kind == "postgresql":
+        return PostgreSQL(parsed)
+    raise errors.StoreError(
+        "no such kind of book", value=parsed.render_as_string(), cure='use "sqlite:///path" or "postgresql://…"'
+    )
+
+
+class SQLite:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.shown = f"sqlite:///{path}"
+        self._lock_fd: int | None = None
+
+    def check(self, *, read_only: bool) -> None:
+        """What SQLite would notice late or not at all: no file to read, another file, a file cut short."""
+        if read_only and not self.path.exists():
+            raise errors.StoreError("there is no book to read", value=str(self.path), cure="start the agent once")
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("rb") as file:
+                head = file.read(100)
+                size = file.seek(0, os.SEEK_END)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise errors.StoreError("the book cannot be opened", value=str(error), cure="check path and permissions") from error
+        if not head:
+            return
+        if head[:16] != _HEADER or len(head) < 100:
+            raise errors.StoreError("the book is damaged or is no book", value=str(self.path), cure=connection.DAMAGED)
+        page = int.from_bytes(head[16:18], "big")
+        declared = int.from_bytes(head[28:32], "big") * (65536 if page == 1 else page)
+        wal = self.path.with_name(self.path.name + "-wal")
+        # With a write-ahead log beside it the file may rightly be shorter: the log has the rest.
+        if size < declared and not (wal.exists() and wal.stat().st_size):
+            raise errors.StoreError(
+                "the book is cut short", value=f"{size} of {declared} bytes, {self.path}", cure=connection.DAMAGED
+            )
+
+    def lock(self) -> None:
+        path = self.path.with_name(self.path.name + ".lock")
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise errors.StoreError("the book cannot be locked", value=str(error), cure="check path and permissions") from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
+            os.close(descriptor)
+            raise _held(self.shown, f"process {holder}") from None
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        self._lock_fd = descriptor
+
+    def unlock(self) -> None:
+        if self._lock_fd is not None:
+            os.close(self._lock_fd)
+            self._lock_fd = None
+
+    def writer(self) -> sa.Engine:
+        engine = self._engine(_writing(self.path), size=1)
+        # The write lock is taken at once: a reader's lock that grows into a writer's can fail half-way.
+        event.listen(engine, "begin", _begin_immediate)
+        return engine
+
+    def reader(self) -> sa.Engine:
+        engine = self._engine(_reading(self.path), size=READERS)
+        event.listen(engine, "begin", _begin)
+        return engine
+
+    def _engine(self, factory: type[sqlite3.Connection], *, size: int) -> sa.Engine:
+        return sa.create_engine(
+            sa.URL.create("sqlite+aiosqlite", database=str(self.path)),
+            connect_args={"factory": factory},
+            poolclass=pool.AsyncAdaptedQueuePool,
+            pool_size=size,
+            max_overflow=0,
+            pool_timeout=30,
+        )
+
+
+def _begin(c: sa.Connection) -> None:
+    c.exec_driver_sql("BEGIN")
+
+
+def _begin_immediate(c: sa.Connection) -> None:
+    c.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _uri(path: Path, mode: str) -> str:
+    return f"file:{quote(str(path.absolute()))}?mode={mode}"
+
+
+def _writing(path: Path) -> type[sqlite3.Connection]:
+    class WritingConnection(sqlite3.Connection):
+        def __init__(self, database: str, **_: Any) -> None:
+            # isolation_level None: transactions begin where we say, not where the driver guesses.
+            super().__init__(
+                _uri(path, "rwc"), uri=True, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
+            )
+            columns.register(self)
+            self.execute("PRAGMA journal_mode = WAL")
+            self.execute("PRAGMA synchronous = FULL")  # a signed vote must survive a power cut
+            self.execute("PRAGMA foreign_keys = ON")
+            self.execute("PRAGMA recursive_triggers = ON")  # or REPLACE would delete past the guards
+            self.execute("PRAGMA journal_size_limit = 67108864")  # a long backfill must not leave its log behind
+            self.execute("PRAGMA cache_size = -8192")  # KiB
+
+    return WritingConnection
+
+
+def _reading(path: Path) -> type[sqlite3.Connection]:
+    class ReadingConnection(sqlite3.Connection):
+        def __init__(self, database: str, **_: Any) -> None:
+            super().__init__(
+                _uri(path, "ro"), uri=True, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
+            )
+            columns.register(self)
+
+    return ReadingConnection
+
+
+class PostgreSQL:
+    def __init__(self, url: sa.URL) -> None:
+        self.shown = url.render_as_string()
+        self._url = url.set(drivername="postgresql+asyncpg")
+
+    def check(self, *, read_only: bool) -> None:
+        """The server answers for its files."""
+
+    def lock(self) -> None:
+        """Taken by the writing session itself, see `_take_advisory_lock`."""
+
+    def unlock(self) -> None:
+        """Ends with the session."""
+
+    def writer(self) -> sa.Engine:
+        engine = self._engine(size=1)
+
+        def lock(dbapi: Any, _record: object) -> None:
+            _take_advisory_lock(dbapi, self.shown)
+
+        event.listen(engine, "connect", lock)
+        return engine
+
+    def reader(self) -> sa.Engine:
+        engine = self._engine(size=READERS, isolation_level="REPEATABLE READ")
+        return engine.execution_options(postgresql_readonly=True)
+
+    def _engine(self, *, size: int, **options: Any) -> sa.Engine:
+        try:
+            return sa.create_engine(
+                self._url,
+                connect_args={
+                    "timeout": 10,
+                    "server_settings": {"application_name": f"stakeside process {os.getpid()} on {socket.gethostname()}"[:63]},
+                },
+                pool_size=size,
+                max_overflow=0,
+                pool_timeout=30,
+                pool_pre_ping=True,
+                **options,
+            )
+        except ModuleNotFoundError as error:
+            raise errors.StoreError(
+                "the PostgreSQL driver is not installed", value=str(error), cure='install "stakeside[postgresql]"'
+            ) from error
+
+
+_LOCK_KEY = "hashtextextended('stakeside book ' || current_schema(), 0)"
+
+
+def _take_advisory_lock(dbapi: Any, shown: str) -> None:
+    cursor = dbapi.cursor()
+    try:
+        # Waits a second: after a lost connection our own former session may still be dying.
+        cursor.execute("SET lock_timeout = '1s'")
+        dbapi.commit()
+        try:
+            cursor.execute(f"SELECT pg_advisory_lock({_LOCK_KEY})")
+        except dbapi.dbapi.Error:
+            dbapi.rollback()
+            cursor.execute(
+                "SELECT min(a.application_name) FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid "
+                "WHERE l.locktype = 'advisory' AND l.granted AND a.datname = current_database() "
+                f"AND ((l.classid::bigint << 32) | l.objid::bigint) = {_LOCK_KEY}"
+            )
+            found = cursor.fetchone()
+            dbapi.rollback()
+            raise _held(shown, str(found[0]) if found and found[0] else "an unknown session") from None
+        cursor.execute("SET lock_timeout = 0")
+        dbapi.commit()
+    finally:
+        cursor.close()
+
+
+def _held(shown: str, holder: str) -> errors.StoreError:
+    return errors.StoreError(
+        f"the book is in use by {holder}", value=shown, cure="one agent writes to one book: stop the other one, or give this one its own"
+    )

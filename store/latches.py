@@ -1,0 +1,38 @@
+"""Durable stops. In: a name and a reason. Out: what is set. Only a person clears one; it stays in the book with who and when."""
+
+from __future__ import annotations
+
+import msgspec
+import sqlalchemy as sa
+
+from store.connection import Connection
+from store.tables import latch
+
+
+class Latch(msgspec.Struct, frozen=True):
+    name: str
+    reason: str
+    set_at_s: int
+
+
+async def set(c: Connection, name: str, *, reason: str, at_s: float) -> bool:
+    """Set it; False when it was set already, which keeps the first reason."""
+    if await c.row(sa.select(latch.c.id).where(latch.c.name == name, latch.c.cleared_at_s.is_(None))) is not None:
+        return False
+    await c.change(latch.insert().values(name=name, reason=reason, set_at_s=int(at_s)))
+    return True
+
+
+async def clear(c: Connection, name: str, *, by: str, at_s: float) -> bool:
+    """False when it was not set."""
+    cleared = await c.change(
+        latch.update()
+        .where(latch.c.name == name, latch.c.cleared_at_s.is_(None))
+        .values(cleared_by=by, cleared_at_s=int(at_s))
+    )
+    return cleared > 0
+
+
+async def active(c: Connection) -> list[Latch]:
+    query = sa.select(latch.c.name, latch.c.reason, latch.c.set_at_s).where(latch.c.cleared_at_s.is_(None)).order_by(latch.c.id)
+    return [Latch(row.name, row.reason, row.set_at_s) for row in await c.rows(query)]

@@ -1,0 +1,255 @@
+"""What people look at: the status page, the command line, the API. In: filters and a place to go on from. Out: frozen read models.
+
+Pages go by key, never by offset: a page costs the same wherever it lies, and rows that arrive meanwhile do not shift it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+
+from domain import chain
+from kit import columns
+from store import cursors, latches, outbox, parked, tally
+from store.connection import AnySelect, Connection
+from store.tables import block, cursor, gap, leaf, log, proven, receipt, statement, subject
+from store.tables import outbox as outbox_table
+
+
+class Tip(msgspec.Struct, frozen=True):
+    """The newest frame of a stream that is in the book."""
+
+    stream: bytes
+    sequence: int
+    revision: int
+    digest: bytes
+    origin: str
+    to_position: int
+
+
+class Summary(msgspec.Struct, frozen=True):
+    """The state of the book in one look. Counts of blocks and logs are of the canonical chain, orphaned ones apart."""
+
+    cursors: dict[str, cursors.Cursor]
+    blocks: int
+    blocks_orphaned: int
+    logs: int
+    logs_orphaned: int
+    latches: list[latches.Latch]
+    parked: list[parked.Parked]
+    gaps_open: int
+    outbox_depth: int
+    outbox_why: str
+    receipts: int
+    tips: list[Tip]
+
+
+class EventRow(msgspec.Struct, frozen=True):
+    """A log with its meaning; `kind` is None where nothing could be made of it."""
+
+    number: int
+    block_hash: bytes
+    log_index: int
+    tx_hash: bytes
+    address: bytes
+    time: int
+    protocol: str
+    kind: str | None
+    validator: bytes | None
+    delegator: bytes | None
+    amount: int | None
+    detail: str | None
+    proof: str
+    orphaned: bool
+
+
+class FrameRow(msgspec.Struct, frozen=True):
+    """`current` is 1 for the frame in force in its slot. `receipt`: its digest, once the hub has signed for our vote."""
+
+    stream: bytes
+    sequence: int
+    revision: int
+    digest: bytes
+    origin: str
+    current: int
+    from_position: int
+    to_position: int
+    to_time: int
+    leaf_count: int
+    total_reward: int
+    total_penalty: int
+    saved_at_s: int
+    receipt: bytes | None
+
+
+class BlockRow(msgspec.Struct, frozen=True):
+    number: int
+    hash: bytes
+    parent: bytes
+    time: int
+    proof: str
+    logs: int
+    orphaned_generation: int | None
+
+
+class LeafRow(msgspec.Struct, frozen=True):
+    """A value that a leaf had from frame `since` to before `until` (None: until now)."""
+
+    lineage: int
+    kind: int
+    since: int
+    until: int | None
+    reward: int
+    penalty: int
+    parts: str
+
+
+async def summary(c: Connection) -> Summary:
+    counts = await tally.read(c)
+    waiting = sa.select(outbox_table.c.why).where(outbox_table.c.receipt.is_(None), outbox_table.c.why.is_not(None))
+    return Summary(
+        cursors={row.name: cursors.Cursor(row.number, row.hash, row.generation) for row in await c.rows(sa.select(cursor))},
+        blocks=counts["block"] - counts["block_orphaned"],
+        blocks_orphaned=counts["block_orphaned"],
+        logs=counts["log"] - counts["log_orphaned"],
+        logs_orphaned=counts["log_orphaned"],
+        latches=await latches.active(c),
+        parked=await parked.open_(c),
+        gaps_open=await _count(c, sa.select(sa.func.count()).select_from(gap).where(gap.c.closed_by.is_(None))),
+        outbox_depth=await outbox.depth(c),
+        outbox_why=await c.scalar(waiting.order_by(outbox_table.c.position).limit(1)) or "",
+        receipts=await _count(c, sa.select(sa.func.count()).select_from(receipt).where(receipt.c.archived_at_s.is_(None))),
+        tips=await tips(c),
+    )
+
+
+async def tips(c: Connection) -> list[Tip]:
+    """One for each stream, by stream id."""
+    newest = sa.func.row_number().over(
+        partition_by=statement.c.stream, order_by=(statement.c.sequence.desc(), statement.c.revision.desc())
+    )
+    columns_ = [statement.c[name] for name in Tip.__struct_fields__]
+    ranked = sa.select(*columns_, newest.label("place")).where(statement.c.current == 1).subquery()
+    query = sa.select(*(ranked.c[name] for name in Tip.__struct_fields__)).where(ranked.c.place == 1).order_by(ranked.c.stream)
+    return [Tip(*row) for row in await c.rows(query)]
+
+
+async def events(
+    c: Connection,
+    *,
+    limit: int,
+    before: tuple[int, int] | None = None,
+    protocol: str | None = None,
+    kind: str | None = None,
+    orphaned: bool = False,
+) -> list[EventRow]:
+    """Newest first, of the canonical chain (or, with `orphaned`, of blocks that were put aside); `before` is the (number,
+    log index) that the last page ended with."""
+    query = (
+        sa.select(log, _proof(log.c.block_hash, log.c.proof), block.c.orphaned_generation)
+        .join(block, sa.and_(block.c.number == log.c.number, block.c.hash == log.c.block_hash))
+        .where(block.c.orphaned_generation.is_not(None) if orphaned else block.c.orphaned_generation.is_(None))
+        .order_by(log.c.number.desc(), log.c.log_index.desc())
+        .limit(limit)
+    )
+    if before is not None:
+        number, log_index = before
+        # Spelled out, not as a row comparison: SQLite then walks the key from the right place.
+        query = query.where(
+            log.c.number <= number, sa.or_(log.c.number < number, log.c.log_index < log_index)
+        )
+    if protocol is not None:
+        query = query.where(log.c.protocol == protocol)
+    if kind is not None:
+        query = query.where(log.c.kind == kind)
+    return [
+        EventRow(
+            row.number, row.block_hash, row.log_index, row.tx_hash, row.address, row.time, row.protocol, row.kind,
+            row.validator, row.delegator, row.amount, row.detail, chain.PROOFS[int(row.strongest)],
+            row.orphaned_generation is not None,
+        )
+        for row in await c.rows(query)
+    ]  # fmt: skip
+
+
+async def frames(
+    c: Connection, *, limit: int, stream: bytes | None = None, before: int | None = None, superseded: bool = False
+) -> list[FrameRow]:
+    """Newest first by sequence, with the receipt's digest once the hub has signed for it. `before` is a sequence: the page holds
+    whole sequences below it only if `limit` allows, so ask for one stream when paging."""
+    names = [name for name in FrameRow.__struct_fields__ if name != "receipt"]
+    query = (
+        sa.select(*(statement.c[name] for name in names), outbox_table.c.receipt)
+        .outerjoin(outbox_table, outbox_table.c.id == statement.c.digest)
+        .order_by(statement.c.sequence.desc(), statement.c.revision.desc(), statement.c.stream, statement.c.saved_at_s.desc())
+        .limit(limit)
+    )
+    if stream is not None:
+        query = query.where(statement.c.stream == stream)
+    if before is not None:
+        query = query.where(statement.c.sequence < before)
+    if not superseded:
+        query = query.where(statement.c.current == 1)
+    return [
+        FrameRow(**dict(zip(FrameRow.__struct_fields__, row, strict=True)))
+        for row in await c.rows(query)
+    ]
+
+
+async def blocks(c: Connection, *, limit: int, before: int | None = None, orphaned: bool | None = None) -> list[BlockRow]:
+    """Newest first; canonical and orphaned ones, or only one kind."""
+    logs_of = (
+        sa.select(sa.func.count())
+        .select_from(log)
+        .where(log.c.number == block.c.number, log.c.block_hash == block.c.hash)
+        .scalar_subquery()
+    )
+    query = sa.select(
+        block.c.number, block.c.hash, block.c.parent, block.c.time, _proof(block.c.hash, block.c.proof), logs_of,
+        block.c.orphaned_generation,
+    ).order_by(block.c.number.desc(), block.c.hash).limit(limit)  # fmt: skip
+    if before is not None:
+        query = query.where(block.c.number < before)
+    if orphaned is not None:
+        mark = block.c.orphaned_generation
+        query = query.where(mark.is_not(None) if orphaned else mark.is_(None))
+    return [BlockRow(row[0], row[1], row[2], row[3], chain.PROOFS[int(row[4])], row[5], row[6]) for row in await c.rows(query)]
+
+
+async def leaf_history(c: Connection, subject_hash: bytes, *, limit: int) -> list[LeafRow]:
+    """Every value that a subject's leaves ever had, newest first."""
+    query = (
+        sa.select(
+            leaf.c.lineage, leaf.c.kind, leaf.c.since, leaf.c.until, leaf.c.reward, leaf.c.penalty, subject.c.parts
+        )
+        .join(subject, subject.c.hash == leaf.c.subject)
+        .where(leaf.c.subject == subject_hash)
+        .order_by(leaf.c.since.desc(), leaf.c.kind, leaf.c.lineage.desc())
+        .limit(limit)
+    )
+    return [LeafRow(*row) for row in await c.rows(query)]
+
+
+async def amount_by_kind(c: Connection, *, protocol: str) -> dict[str, int]:
+    """The exact sum of canonical events' amounts, by kind."""
+    total: sa.ColumnElement[int] = columns.u256_sum(log.c.amount)
+    query = (
+        sa.select(log.c.kind, total)
+        .join(block, sa.and_(block.c.number == log.c.number, block.c.hash == log.c.block_hash))
+        .where(log.c.protocol == protocol, block.c.orphaned_generation.is_(None), log.c.amount.is_not(None))
+        .group_by(log.c.kind)
+        .order_by(log.c.kind)
+    )
+    return {row[0]: row[1] for row in await c.rows(query)}
+
+
+def _proof(block_hash: sa.ColumnElement[bytes], own: sa.ColumnElement[int]) -> sa.Label[Any]:
+    """The strongest level a block was ever proven at."""
+    stronger = sa.select(sa.func.max(proven.c.proof)).where(proven.c.block_hash == block_hash).scalar_subquery()
+    return sa.func.coalesce(stronger, own).label("strongest")
+
+
+async def _count(c: Connection, query: AnySelect) -> int:
+    return int(await c.scalar(query) or 0)

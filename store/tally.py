@@ -1,0 +1,22 @@
+"""Running counts, kept in the transaction that changes what they count. In: changes. Out: the counts."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from store import bulk
+from store.connection import Connection
+from store.tables import tally as table
+
+
+async def add(c: Connection, name: str, change: int) -> None:
+    if change:
+        start = max(change, 0)
+        await bulk.upsert(c, table, {"name": name, "value": start}, changed={"value": table.c.value + change})
+
+
+async def read(c: Connection) -> dict[str, int]:
+    """Counts by name: `block`, `block_orphaned`, `log`, `log_orphaned`."""
+    found: dict[str, int] = dict.fromkeys(("block", "block_orphaned", "log", "log_orphaned"), 0)
+    found.update({row.name: row.value for row in await c.rows(sa.select(table))})
+    return found
