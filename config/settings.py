@@ -177,6 +177,12 @@ def load_hub(path: Path, env: Mapping[str, str]) -> HubSettings:
     )
 
 
+def port_file(store: str) -> Path | None:
+    """Where a process writes the port it listens on: `web.port` beside its SQLite book. None for other databases."""
+    scheme, _, rest = store.partition("://")
+    return Path(rest[1:]).parent / "web.port" if scheme.startswith("sqlite") else None
+
+
 def redacted(settings: AgentSettings | HubSettings) -> dict[str, object]:
     """The settings as plain values for a person's eyes: secrets and the secret parts of addresses are gone."""
     plain = cast("dict[str, object]", msgspec.to_builtins(settings, enc_hook=str))

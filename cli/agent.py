@@ -1,0 +1,112 @@
+"""`stakeside agent run|check|status`. In: a settings file. Out: a running agent, a list of checks, or how the running one is."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cli import serving
+
+if TYPE_CHECKING:
+    from config import settings
+
+DEFAULT = "agent.toml"
+
+
+def register(subparsers: serving.Subparsers[argparse.ArgumentParser]) -> None:
+    parser = subparsers.add_parser("agent", help="the process beside a node: run it, check its settings, ask how it is")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    run_ = commands.add_parser("run", help="index, attest and report until SIGTERM")
+    check_ = commands.add_parser("check", help="print the settings without secrets and test every connection")
+    check_.add_argument("--json", action="store_true", help="print one JSON object")
+    status_ = commands.add_parser(
+        "status",
+        help="ask the running agent how it is",
+        epilog="exit code: 0 ready, 1 alive but not ready, 2 nobody answers or not alive",
+    )
+    status_.add_argument("--json", action="store_true", help="print the JSON of /status")
+    status_.add_argument("--quiet", action="store_true", help="print nothing: only the exit code")
+    status_.add_argument("--alive", action="store_true", help="ask only whether the process is alive")
+    for command, handler in ((run_, run), (check_, check), (status_, status)):
+        command.add_argument("--config", type=Path, default=Path(DEFAULT), metavar="FILE", help=f"default: {DEFAULT}")
+        command.set_defaults(run=handler)
+
+
+def _load(args: argparse.Namespace) -> settings.AgentSettings:
+    from config import settings
+
+    return settings.load_agent(args.config, os.environ)
+
+
+def run(args: argparse.Namespace) -> int:
+    from kit import logs
+
+    loaded = _load(args)
+    logs.configure(loaded.log.format, loaded.log.level)
+    from agent import app
+
+    return serving.until_signal(lambda stop: app.run(loaded, stop=stop, ready=serving.ready))
+
+
+def check(args: argparse.Namespace) -> int:
+    from config import settings
+    from kit import logs
+
+    loaded = _load(args)
+    logs.configure(loaded.log.format, "error")
+    from agent import app
+
+    results = asyncio.run(app.check(loaded))
+    shown = settings.redacted(loaded)
+    passed = all(result.ok for result in results)
+    if args.json:
+        checks = [{"name": r.name, "ok": r.ok, "detail": r.detail, "advice": r.advice} for r in results]
+        sys.stdout.write(json.dumps({"ok": passed, "settings": shown, "checks": checks}, default=str) + "\n")
+        return 0 if passed else 1
+    sys.stdout.write("\n".join(["settings", *serving.outline(shown, 1), "", "checks"]) + "\n")
+    for result in results:
+        sys.stdout.write(f"  {'ok  ' if result.ok else 'FAIL'} {result.name}: {logs.scrub(result.detail)}\n")
+        if not result.ok and result.advice:
+            sys.stdout.write(f"       {result.advice}\n")
+    return 0 if passed else 1
+
+
+def status(args: argparse.Namespace) -> int:
+    from domain import errors
+
+    base = _base(_load(args))
+    try:
+        code, health = serving.ask(f"{base}/healthz")
+        alive = code == 200
+        code, readiness = (code, health) if args.alive else serving.ask(f"{base}/readyz")
+        shown = health if args.alive else serving.ask(f"{base}/status")[1]
+    except errors.Transient:
+        if args.quiet:
+            return 2
+        raise
+    if args.json:
+        sys.stdout.write(json.dumps(shown) + "\n")
+    elif not args.quiet:
+        reasons = readiness.get("reasons")
+        sys.stdout.write("\n".join([f"ready: {'yes' if code == 200 else 'no'}", *serving.outline(reasons, 1)]) + "\n")
+        sys.stdout.write("\n".join(serving.outline(shown)) + "\n")
+    return (0 if code == 200 else 1) if alive else 2
+
+
+def _base(loaded: settings.AgentSettings) -> str:
+    """Where the running agent listens: its port file beside the book, else the configured port."""
+    from config import settings
+
+    port = loaded.web.port
+    file = settings.port_file(loaded.agent.store)
+    if file is not None and file.exists():
+        text = file.read_text().strip()
+        port = int(text) if text.isdecimal() else port
+    host = "127.0.0.1" if loaded.web.host in ("0.0.0.0", "::") else loaded.web.host
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
