@@ -7,7 +7,9 @@ frame is never signed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+
+import msgspec
 
 from agent.reporting import envelope
 from agent.services.plan import StreamPlan
@@ -32,6 +34,7 @@ class AttestService:
         signer: base.Signer,
         *,
         context: envelope.Context,
+        describe: Callable[[], Awaitable[str]],
         clock: runtime.Clock,
         downstream: Sequence[runtime.Bell] = (),
     ) -> None:
@@ -41,6 +44,7 @@ class AttestService:
         self._plans = tuple(plans)
         self._signer = signer
         self._context = context
+        self._describe = describe
         self._clock = clock
         self._downstream = tuple(downstream)
         self._at: dict[str, int] = {}
@@ -135,7 +139,7 @@ class AttestService:
         if attestations:
             produced.append(await self._replace(stored, domain, earlier, withdrawn=attestations[-1].digest))
         faults.point("attest.before_sign")
-        context = self._encode_context()
+        context = await self._encode_context()
         signed = envelope.attestation(
             stored.header,
             domain,
@@ -178,14 +182,6 @@ class AttestService:
             ballot=ballot,
         )
 
-    def _encode_context(self) -> bytes:
-        observed = int(self._clock.now())
-        return envelope.Context(
-            agent=self._context.agent,
-            software=self._context.software,
-            node=self._context.node,
-            proof=self._context.proof,
-            observed_at=observed,
-        ).encode()
-
-
+    async def _encode_context(self) -> bytes:
+        node = await self._describe()
+        return msgspec.structs.replace(self._context, node=node, observed_at=int(self._clock.now())).encode()

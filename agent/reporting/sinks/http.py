@@ -95,6 +95,10 @@ class HubClient:
         path = f"/v1/receipts/{hashing.hex0x(attester)}?from={first}"
         return (await self._get(path, _Receipts)).receipts
 
+    async def streams(self) -> int:
+        """How many streams the hub serves us: a check of address and token."""
+        return len((await self._get("/v1/streams", _Streams)).streams)
+
     async def last_sealed(self, stream: bytes) -> int | None:
         """The highest sealed sequence of a stream, None when there is none."""
         for item in (await self._get("/v1/streams", _Streams)).streams:
