@@ -185,28 +185,28 @@ class Endpoint:
         self._next_id += count
         return first
 
-    def _decode(self, decoder: msgspec.json.Decoder[T], data: bytearray | bytes, method: str, what: str) -> T:
+    def _decode(self, decoder: msgspec.json.Decoder[T], data: bytearray | bytes | msgspec.Raw, method: str, what: str) -> T:
         try:
             return decoder.decode(data)
         except UNDECODABLE as error:
             raise errors.BadAnswer(
                 f"{self.name} answered {_of(method, what)} with something that is not JSON-RPC: {errors.clip(str(error), 120)}",
-                value=bytes(data[:80]),
+                value=head(data, 80),
             ) from None
 
     def _result(self, envelope: _Envelope, type_: type[T], method: str, what: str) -> T:
         if envelope.error is not None:
             raise self._error(envelope.error, _of(method, what))
-        if not bytes(envelope.result):
+        if not head(envelope.result, 1):
             raise errors.BadAnswer(f"{self.name} answered {_of(method, what)} with neither result nor error")
         if type_ is msgspec.Raw:
             return envelope.result  # pyright: ignore[reportReturnType]
-        return self._decode(decoder_for(type_), bytes(envelope.result), method, what)
+        return self._decode(decoder_for(type_), envelope.result, method, what)
 
     def _error(self, error: _ErrorObject, method: str, *, whole_batch: bool = False) -> errors.StakesideError:
         text = error.message
-        if error.data and bytes(error.data[:1]) == b'"':
-            text += " " + bytes(error.data[:200]).decode("utf-8", "replace")
+        if head(error.data, 1) == b'"':
+            text += " " + head(error.data, 200).decode("utf-8", "replace")
         return classify(f"{self.name} refused {method}", error.code, text, whole_batch=whole_batch)
 
     async def _post(self, body: bytes, method: str, what: str) -> bytearray | bytes:
@@ -280,6 +280,11 @@ def decoder_for(type_: type[T]) -> msgspec.json.Decoder[T]:
     if decoder is None:
         decoder = _decoders[type_] = msgspec.json.Decoder(type_)
     return decoder
+
+
+def head(data: bytes | bytearray | msgspec.Raw, count: int) -> bytes:
+    """The first bytes of JSON text, without copying the rest. (`msgspec.Raw` is a buffer, although its types say bytes.)"""
+    return bytes(memoryview(data)[:count])
 
 
 def _check_status(name: str, asked: str, status: int, data: bytes | bytearray, retry_after: str | None) -> None:

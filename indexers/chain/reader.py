@@ -188,11 +188,11 @@ class Reader:
 
 
 def _is_null(raw: msgspec.Raw) -> bool:
-    return bytes(raw[:4]) == b"null"
+    return jsonrpc.head(raw, 4) == b"null"
 
 
 def _json(raw: msgspec.Raw, type_: type[Any], what: str) -> Any:
     try:
         return jsonrpc.decoder_for(type_).decode(raw)
     except jsonrpc.UNDECODABLE as error:
-        raise errors.BadAnswer(f"{what} has the wrong shape: {errors.clip(str(error), 120)}", value=bytes(raw[:80])) from None
+        raise errors.BadAnswer(f"{what} has the wrong shape: {errors.clip(str(error), 120)}", value=jsonrpc.head(raw, 80)) from None
