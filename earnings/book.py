@@ -1,0 +1,157 @@
+"""The hub's book. In: a database URL. Out: one writing transaction at a time, and reading snapshots beside it.
+
+SQLite: WAL, synchronous FULL (a receipt must survive the power cut that follows it), BEGIN IMMEDIATE, and a lock file so that a second
+process refuses. PostgreSQL: every writing transaction takes one advisory lock, so several hub processes count votes one at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.exc import DatabaseError, OperationalError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from domain import errors
+from earnings import tables
+from earnings.migrations import HEAD
+from kit import migrations
+
+Connection = AsyncConnection
+
+_ADVISORY_LOCK = 0x5354414B
+_DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg", "postgres": "postgresql+asyncpg"}
+READERS = 4
+
+
+class Book:
+    def __init__(self, writer: AsyncEngine, reader: AsyncEngine, lock: int | None) -> None:
+        self._writer = writer
+        self._reader = reader
+        self._lock = lock
+        self._turn = asyncio.Lock()
+
+    @asynccontextmanager
+    async def write(self) -> AsyncGenerator[Connection, None]:
+        """A writing transaction: commits at the end, rolls back on any error. One at a time."""
+        async with self._turn:
+            try:
+                async with self._writer.begin() as c:
+                    if c.dialect.name == "postgresql":
+                        await c.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
+                    yield c
+            except OperationalError as error:
+                raise errors.Transient("the hub's book could not be written", value=str(error.orig)) from None
+
+    @asynccontextmanager
+    async def read(self) -> AsyncGenerator[Connection, None]:
+        """A snapshot."""
+        try:
+            async with self._reader.begin() as c:
+                yield c
+        except OperationalError as error:
+            raise errors.Transient("the hub's book could not be read", value=str(error.orig)) from None
+
+    async def close(self) -> None:
+        await self._reader.dispose()
+        await self._writer.dispose()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+
+async def open_book(url: str, *, deployment: bytes) -> Book:
+    """Open or create. Raises StoreError for a book of another deployment or schema, or one that another process writes."""
+    dialect, _, rest = url.partition("://")
+    driver = _DRIVERS.get(dialect)
+    if driver is None:
+        raise errors.BadConfig("the hub's store is neither SQLite nor PostgreSQL", value=dialect, cure='use "sqlite:///hub.db"')
+    lock = _take_lock(Path(rest.removeprefix("/"))) if dialect == "sqlite" else None
+    full = f"{driver}://{rest}"
+    book = Book(_engine(full, begin="BEGIN IMMEDIATE", size=1), _engine(full, begin="BEGIN", size=READERS), lock)
+    try:
+        await _check(book, deployment)
+    except BaseException:
+        await book.close()
+        raise
+    return book
+
+
+async def _check(book: Book, deployment: bytes) -> None:
+    try:
+        async with book.write() as c:
+            await c.run_sync(_current_schema)
+            stored = await meta(c, "deployment")
+            if stored is None:
+                await put_meta(c, "deployment", deployment)
+            elif stored != deployment:
+                raise errors.StoreError(
+                    "the hub's book is of another deployment", value=stored.hex(), cure="give every deployment a store of its own"
+                )
+    except DatabaseError as error:
+        raise errors.StoreError("the hub's book is damaged", value=str(error.orig), cure="restore it from a backup") from None
+
+
+def _current_schema(connection: sa.Connection) -> None:
+    """Create whole, or migrate what is behind."""
+    found = migrations.version(connection)
+    if found is None:
+        tables.metadata.create_all(connection)
+        migrations.stamp(connection, HEAD)
+    elif found != HEAD:
+        migrations.upgrade(connection, location="earnings:migrations")
+
+
+def _take_lock(path: Path) -> int:
+    """Hold `<store>.lock` while this process lives; the system frees it with the process, however it dies."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise errors.StoreError(f"the hub's store cannot be created: {error.strerror}", value=str(path)) from None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(handle)
+        raise errors.StoreError(
+            "another process writes this store", value=str(path), cure="stop it, or give this hub another store"
+        ) from None
+    return handle
+
+
+def _engine(url: str, *, begin: str, size: int) -> AsyncEngine:
+    engine = create_async_engine(url, pool_size=size, max_overflow=0, pool_timeout=30)
+    if engine.dialect.name != "sqlite":
+        return engine
+
+    def connected(connection: Any, _record: object) -> None:
+        connection.isolation_level = None  # the driver's own BEGIN is not IMMEDIATE, so ours replaces it
+        cursor = connection.cursor()
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=10000", "foreign_keys=ON"):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    def began(connection: sa.Connection) -> None:
+        connection.exec_driver_sql(begin)
+
+    event.listen(engine.sync_engine, "connect", connected)
+    event.listen(engine.sync_engine, "begin", began)
+    return engine
+
+
+async def meta(c: Connection, name: str) -> bytes | None:
+    found = await c.scalar(sa.select(tables.meta.c.value).where(tables.meta.c.name == name))
+    return found
+
+
+async def put_meta(c: Connection, name: str, value: bytes) -> None:
+    changed = await c.execute(tables.meta.update().where(tables.meta.c.name == name).values(value=value))
+    if changed.rowcount == 0:
+        await c.execute(tables.meta.insert().values(name=name, value=value))

@@ -1,0 +1,134 @@
+"""Who may vote where. In: the deployment document. Out: the signer set, k and config digest in force at a frame, cached.
+
+The document hashes the same way for every request of an epoch, so its digests are computed once here and not per attestation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from domain import deployment, errors, hashing, statement
+
+
+class Seat(msgspec.Struct, frozen=True):
+    """What the document says of one frame. `faulty` is f: f+1 equal digests are "validated", `k` seal."""
+
+    stream: deployment.Stream
+    stream_id: bytes
+    sequence: int
+    revision: int
+    config_digest: bytes
+    ruleset: bytes
+    signers: frozenset[bytes]
+    k: int
+    faulty: int
+    first: int
+    last: int
+
+    @property
+    def domain(self) -> statement.Domain:
+        return statement.Domain(chain_id=self.stream.chain, config_digest=self.config_digest)
+
+
+class _Rule(msgspec.Struct, frozen=True):
+    config_digest: bytes
+    ruleset: bytes
+    signers: frozenset[bytes]
+    k: int
+    faulty: int
+
+
+class Seats:
+    """The document in force. A reload replaces it as a whole; it never changes."""
+
+    def __init__(self, document: deployment.Document) -> None:
+        deployment.check(document)
+        self.document = document
+        self.deployment = document.digest()
+        self.streams = {stream.id(): stream for stream in document.streams}
+        self.known = frozenset(address for epoch in document.epochs for address in epoch.addresses())
+        self._rules: dict[tuple[str, int], _Rule] = {}
+
+    def at(self, stream_id: bytes, sequence: int) -> Seat | None:
+        """None for a stream that the document does not list."""
+        stream = self.streams.get(stream_id)
+        if stream is None:
+            return None
+        rule = self._rule(stream, sequence)
+        first, last = stream.frame_range(sequence)
+        return Seat(
+            stream=stream,
+            stream_id=stream_id,
+            sequence=sequence,
+            revision=self.document.revision(stream, sequence),
+            config_digest=rule.config_digest,
+            ruleset=rule.ruleset,
+            signers=rule.signers,
+            k=rule.k,
+            faulty=rule.faulty,
+            first=first,
+            last=last,
+        )
+
+    def _rule(self, stream: deployment.Stream, sequence: int) -> _Rule:
+        epoch = self.document.epoch_at(stream, sequence)
+        key = (stream.name, epoch.signer_epoch)
+        found = self._rules.get(key)
+        if found is None:
+            signers = epoch.addresses()
+            found = self._rules[key] = _Rule(
+                config_digest=self.document.config_digest(stream, sequence),
+                ruleset=self.document.ruleset(stream, sequence),
+                signers=frozenset(signers),
+                k=epoch.k,
+                faulty=(len(signers) - 1) // 3,
+            )
+        return found
+
+    def receipt_key(self, number: int) -> bytes | None:
+        """The hub key that signs receipt `number`: the last one listed whose first receipt is not after it."""
+        found: str | None = None
+        for key in self.document.receipt_keys:
+            if key.first_receipt <= number:
+                found = key.address
+        return None if found is None else hashing.unhex(found, size=20, what="receipt key")
+
+    def check_receipt_keys(self, addresses: Iterable[bytes]) -> None:
+        """Raises BadConfig when the document does not list a key of ours: agents would refuse every receipt."""
+        ours = set(addresses)
+        listed = {hashing.unhex(key.address, size=20, what="receipt key") for key in self.document.receipt_keys}
+        strangers = sorted(ours - listed)
+        if not ours or strangers:
+            raise errors.BadConfig(
+                "the deployment document does not list this hub's receipt key",
+                value=[hashing.hex0x(address) for address in strangers],
+                cure="add it to [[receipt_keys]] with its first receipt number, or configure the listed key",
+            )
+
+
+def succeed(old: deployment.Document, new: deployment.Document, *, sealed: dict[str, int]) -> None:
+    """Raises BadConfig unless `new` only appends to `old` and revises no sealed frame.
+
+    `sealed` is, by stream name, the highest sealed sequence."""
+    deployment.check(new)
+    if not deployment.extends(old, new):
+        raise errors.BadConfig(
+            "the deployment document changes what was already agreed", cure="only append epochs, receipt keys, revisions, members"
+        )
+    for epoch in new.epochs[len(old.epochs) :]:
+        for name, sequence in epoch.from_sequence.items():
+            if sequence <= sealed.get(name, -1):
+                raise errors.BadConfig(
+                    f"epoch {epoch.signer_epoch} starts at a sealed frame of stream {name}",
+                    value=sequence,
+                    cure=f"let it start after frame {sealed[name]}",
+                )
+    for revision in new.revisions[len(old.revisions) :]:
+        if revision.sequence <= sealed.get(revision.stream, -1):
+            raise errors.BadConfig(
+                f"a revision is listed for a sealed frame of stream {revision.stream}",
+                value=revision.sequence,
+                cure="correct sealed frames by adjustment leaves in a later one",
+            )

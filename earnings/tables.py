@@ -1,0 +1,168 @@
+"""The hub's tables, all of them. Natural keys, rows only appended except where a column says otherwise.
+
+Hashes and addresses are blobs, amounts 256-bit columns, hostile texts (contexts, signed payloads) blobs too, so that neither a NUL nor
+an odd encoding in them can hurt a database.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from kit import columns
+
+metadata = sa.MetaData()
+
+meta = sa.Table(
+    "hub_meta",
+    metadata,
+    sa.Column("name", sa.String(32), primary_key=True),
+    sa.Column("value", sa.LargeBinary, nullable=False),
+)
+"""`deployment` (32 bytes) and `document` (JSON of the document last accepted; the only row that is ever updated)."""
+
+statement = sa.Table(
+    "hub_statement",
+    metadata,
+    sa.Column("digest", columns.Bytes(32), primary_key=True),
+    sa.Column("stream", columns.Bytes(32), nullable=False),
+    sa.Column("sequence", columns.Whole, nullable=False),
+    sa.Column("revision", columns.Whole, nullable=False),
+    sa.Column("config_digest", columns.Bytes(32), nullable=False),
+    sa.Column("chain_id", columns.Whole, nullable=False),
+    sa.Column("body_root", columns.Bytes(32), nullable=False),
+    sa.Column("header", sa.LargeBinary, nullable=False),
+    sa.Index("hub_statement_frame", "stream", "sequence", "revision"),
+    sa.Index("hub_statement_root", "body_root"),
+)
+"""One header that somebody validly signed; `header` is its wire JSON."""
+
+vote = sa.Table(
+    "hub_vote",
+    metadata,
+    sa.Column("signer", columns.Bytes(20), primary_key=True),
+    sa.Column("stream", columns.Bytes(32), primary_key=True),
+    sa.Column("sequence", columns.Whole, primary_key=True),
+    sa.Column("revision", columns.Whole, primary_key=True),
+    sa.Column("digest", columns.Bytes(32), primary_key=True),
+    sa.Column("position", sa.Integer, nullable=False),
+    sa.Column("signature", columns.Bytes(65), nullable=False),
+    sa.Column("context", sa.LargeBinary, nullable=False),
+    sa.Column("context_signature", columns.Bytes(65), nullable=False),
+    sa.Column("at_s", columns.Whole, nullable=False),
+    sa.Index("hub_vote_frame", "stream", "sequence", "revision"),
+)
+"""A digest in a slot, `position` counting within the slot from 0. At most `2 + ballots` of them (`quorum`)."""
+
+ballot = sa.Table(
+    "hub_ballot",
+    metadata,
+    sa.Column("signer", columns.Bytes(20), primary_key=True),
+    sa.Column("stream", columns.Bytes(32), primary_key=True),
+    sa.Column("sequence", columns.Whole, primary_key=True),
+    sa.Column("revision", columns.Whole, primary_key=True),
+    sa.Column("id", columns.Bytes(32), primary_key=True),
+    sa.Column("position", sa.Integer, nullable=False),
+    sa.Column("ballot", columns.Whole, nullable=False),
+    sa.Column("withdrawn", columns.Bytes(32), nullable=False),
+    sa.Column("replacement", columns.Bytes(32), nullable=False),
+    sa.Column("signature", columns.Bytes(65), nullable=False),
+    sa.Column("at_s", columns.Whole, nullable=False),
+    sa.Index("hub_ballot_frame", "stream", "sequence", "revision"),
+)
+
+evidence = sa.Table(
+    "hub_evidence",
+    metadata,
+    sa.Column("signer", columns.Bytes(20), primary_key=True),
+    sa.Column("stream", columns.Bytes(32), primary_key=True),
+    sa.Column("sequence", columns.Whole, primary_key=True),
+    sa.Column("revision", columns.Whole, primary_key=True),
+    sa.Column("first", columns.Bytes(32), nullable=False),
+    sa.Column("second", columns.Bytes(32), nullable=False),
+    sa.Column("count", columns.Whole, nullable=False),
+    sa.Column("open", sa.Boolean, nullable=False),
+    sa.Column("at_s", columns.Whole, nullable=False),
+)
+"""Equivocation, one row a slot: the first two things that exclude each other (digests, or ids of Replaces; the signatures are in `vote`
+and `ballot`) and how many messages came on top (updated). `open` until a Replace links them; an open row quarantines its signer."""
+
+receipt = sa.Table(
+    "hub_receipt",
+    metadata,
+    sa.Column("attester", columns.Bytes(20), primary_key=True),
+    sa.Column("number", columns.Whole, primary_key=True),
+    sa.Column("digest", columns.Bytes(32), nullable=False),
+    sa.Column("previous", columns.Bytes(32), nullable=False),
+    sa.Column("id", columns.Bytes(32), nullable=False),
+    sa.Column("signature", columns.Bytes(65), nullable=False),
+    sa.Column("at_s", columns.Whole, nullable=False),
+    sa.UniqueConstraint("attester", "digest", name="hub_receipt_once"),
+)
+
+sealed = sa.Table(
+    "hub_sealed",
+    metadata,
+    sa.Column("stream", columns.Bytes(32), primary_key=True),
+    sa.Column("sequence", columns.Whole, primary_key=True),
+    sa.Column("number", columns.Whole, nullable=False, unique=True),
+    sa.Column("revision", columns.Whole, nullable=False),
+    sa.Column("digest", columns.Bytes(32), nullable=False, unique=True),
+    sa.Column("carry", columns.Bytes(32), nullable=False),
+    sa.Column("at_s", columns.Whole, nullable=False),
+)
+"""One row a frame, ever. `number` counts seals over all streams from 1: the feed's event id."""
+
+certificate = sa.Table(
+    "hub_certificate",
+    metadata,
+    sa.Column("digest", columns.Bytes(32), primary_key=True),
+    sa.Column("signer", columns.Bytes(20), primary_key=True),
+    sa.Column("signature", columns.Bytes(65), nullable=False),
+)
+"""Signatures of a sealed digest: those that sealed it, and equal ones that came later."""
+
+leaf = sa.Table(
+    "hub_leaf",
+    metadata,
+    sa.Column("stream", columns.Bytes(32), primary_key=True),
+    sa.Column("subject", columns.Bytes(32), primary_key=True),
+    sa.Column("asset", columns.Bytes(20), primary_key=True),
+    sa.Column("kind", sa.Integer, primary_key=True),
+    sa.Column("sequence", columns.Whole, primary_key=True),
+    sa.Column("reward", columns.U256, nullable=False),
+    sa.Column("penalty", columns.U256, nullable=False),
+    sa.Column("parts", sa.LargeBinary, nullable=False),
+)
+"""A leaf from sealed frame `sequence` on, until a later row of the same (subject, asset, kind): a frame costs what changed."""
+
+carry = sa.Table(
+    "hub_carry",
+    metadata,
+    sa.Column("hash", columns.Bytes(32), primary_key=True),
+    sa.Column("packed", sa.LargeBinary, nullable=False),
+)
+"""Accounting state taken into the next frame, zlib-packed canonical JSON, stored once however many frames share it."""
+
+chunk = sa.Table(
+    "hub_chunk",
+    metadata,
+    sa.Column("digest", columns.Bytes(32), primary_key=True),
+    sa.Column("source", sa.String(64), primary_key=True),
+    sa.Column("part", sa.Integer, primary_key=True),
+    sa.Column("parts", sa.Integer, nullable=False),
+    sa.Column("payload", sa.LargeBinary, nullable=False),
+)
+"""Uploaded pieces of a body that is not verified yet, apart per uploader; deleted when the frame seals or the body proves wrong."""
+
+hold = sa.Table(
+    "hub_hold",
+    metadata,
+    sa.Column("digest", columns.Bytes(32), primary_key=True),
+    sa.Column("stream", columns.Bytes(32), nullable=False),
+    sa.Column("sequence", columns.Whole, nullable=False),
+    sa.Column("reason", columns.Note, nullable=False),
+    sa.Column("at_s", columns.Whole, nullable=False),
+    sa.Column("released_by", columns.Note),
+    sa.Column("released_at_s", columns.Whole),
+)
+"""A plausibility cap fired; a person releases it."""
