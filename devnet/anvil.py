@@ -13,6 +13,7 @@ import fcntl
 import importlib.util
 import os
 import platform
+import secrets
 import shutil
 import socket
 import subprocess
@@ -24,7 +25,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from devnet import rpc
+import aiohttp
+
 from domain import errors
 
 VERSION = "1.7.1"
@@ -67,7 +69,7 @@ class Anvil:
         self.chain_id = chain_id
         self.slots_in_an_epoch = slots_in_an_epoch
         self._port = port
-        self._block_interval_s = block_interval_s
+        self._interval_s = block_interval_s
         self._options = [
             *("--host", "127.0.0.1", "--quiet", "--order", "fifo", "--no-request-size-limit"),
             *("--chain-id", str(chain_id), "--timestamp", str(genesis_time), "--accounts", str(accounts)),
@@ -122,7 +124,9 @@ class Anvil:
                 self._port = port
                 return
             if self._port or "in use" not in said or attempt == PORT_ATTEMPTS - 1:
-                raise errors.StakesideError("Anvil did not start", value=said.strip()[-400:], cure="check its options and port")
+                raise errors.StakesideError(
+                    "Anvil did not start", value=said.strip()[-400:], cure="check its options and port"
+                )
 
     async def stop(self) -> None:
         """SIGTERM, then SIGKILL after a while, to this one process."""
@@ -139,12 +143,14 @@ class Anvil:
 
     async def _boot(self, program: Path, port: int) -> str | None:
         """None once the node answers, else what it said before it ended."""
+        token = f"http://{secrets.token_hex(16)}.invalid"
+        options = [*self._options, "--port", str(port), "--allow-origin", token]
         with tempfile.TemporaryFile() as said:
             process = await asyncio.create_subprocess_exec(
-                program, *self._options, "--port", str(port), stdin=subprocess.DEVNULL, stdout=said, stderr=said
+                program, *options, stdin=subprocess.DEVNULL, stdout=said, stderr=said
             )
             try:
-                ready = await self._answers(process, port)
+                ready = await self._answers(process, port, token)
             except BaseException:
                 with contextlib.suppress(ProcessLookupError):
                     process.kill()
@@ -156,21 +162,30 @@ class Anvil:
             said.seek(0)
             return said.read().decode(errors="replace") or f"exit code {process.returncode}"
 
-    async def _answers(self, process: asyncio.subprocess.Process, port: int) -> bool:
+    async def _answers(self, process: asyncio.subprocess.Process, port: int, token: str) -> bool:
+        """Whether this very process answers, before it ends. Another node on the same port would not know the token."""
         deadline = time.monotonic() + READY_S
-        async with rpc.Rpc(f"http://127.0.0.1:{port}") as node:
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=READY_S)) as session:
             while process.returncode is None:
                 if time.monotonic() > deadline:
-                    raise errors.StakesideError(f"Anvil does not answer {READY_S:.0f} s after its start", value=process.pid)
-                try:
-                    chain_id = int(await node.call("eth_chainId"), 16)
-                    if self._block_interval_s is not None:
-                        await node.call("anvil_setBlockTimestampInterval", self._block_interval_s)
-                except errors.Transient:
-                    await asyncio.sleep(0.01)
-                    continue
-                if chain_id == self.chain_id and process.returncode is None:
-                    return True
+                    raise errors.StakesideError(
+                        f"Anvil does not answer {READY_S:.0f} s after its start", value=process.pid
+                    )
+                request = {
+                    "jsonrpc": "2.0",
+                    "id": 1,
+                    "method": "anvil_setBlockTimestampInterval",
+                    "params": [self._interval_s],
+                }
+                if self._interval_s is None:
+                    request |= {"method": "eth_chainId", "params": []}
+                with contextlib.suppress(aiohttp.ClientError, TimeoutError):
+                    async with session.options(f"http://127.0.0.1:{port}") as probe:
+                        ours = probe.headers.get("access-control-allow-origin") == token
+                    if ours:
+                        async with session.post(f"http://127.0.0.1:{port}", json=request) as answer:
+                            return answer.ok
+                await asyncio.sleep(0.01)
         return False
 
 

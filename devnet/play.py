@@ -26,7 +26,7 @@ HOSTILE: tuple[str | bytes, ...] = (
     "plain",
     "nul\0in the middle\0",
     "'; drop table block; --",
-    'quotes " \' ` and a backslash \\ and a newline \n',
+    "quotes \" ' ` and a backslash \\ and a newline \n",
     "<script>alert(1)</script><img src=x onerror=alert(1)>",
     "\u202eright to left\u202c \u2066isolated\u2069 \u200fmark",
     "{{7*7}} ${jndi:ldap://x} %s %n {0}",
@@ -87,7 +87,9 @@ class Player:
         self, chain: Staking, seed: int, *, validators: int = 5, delegators: int = 30, on: On = _nobody
     ) -> None:
         if len(chain.accounts) < validators + delegators + 2:
-            raise errors.BadConfig("the node has too few accounts", value=len(chain.accounts), cure="raise Anvil's --accounts")
+            raise errors.BadConfig(
+                "the node has too few accounts", value=len(chain.accounts), cure="raise Anvil's --accounts"
+            )
         self.chain = chain
         self.seed = seed
         self.played = Played()
@@ -123,7 +125,8 @@ class Player:
             for number, (operator, rate, state) in enumerate(zip(self.validators, rates, known, strict=True))
             if not state[0]
         ]
-        await self._mine(operations)
+        if operations:
+            await self._mine(operations)
         self._floor = await self.chain.height()
 
     async def mine(self, blocks: int = 1) -> None:
@@ -296,6 +299,7 @@ class Player:
 
     async def reorg_kind(self, kind: str) -> None:
         """One of `REORGS`, with its events."""
+        await self.prepare()
         match kind:
             case "same-height":
                 await self._mine([self._delegation(), self._delegation()])
@@ -358,7 +362,9 @@ class Player:
     async def _blocks(self, numbers: Sequence[int]) -> list[dict[str, Any]]:
         return await self.chain.node.batch([("eth_getBlockByNumber", [hex(number), True]) for number in numbers])
 
-    async def _sort_vanished(self, blocks: Sequence[dict[str, Any]]) -> tuple[list[tuple[str, int]], list[dict[str, Any]]]:
+    async def _sort_vanished(
+        self, blocks: Sequence[dict[str, Any]]
+    ) -> tuple[list[tuple[str, int]], list[dict[str, Any]]]:
         """Which transactions come back in the new blocks (raw, by offset) and which do not. A sender's nonces only fit in
         order, so of each sender a prefix comes back; across senders the order is new."""
         by_sender: dict[str, list[dict[str, Any]]] = {}
@@ -373,7 +379,9 @@ class Player:
             transactions = by_sender[sender]
             kept = self._random.randint(0, len(transactions))
             offsets = sorted(self._random.randrange(len(blocks)) for _ in range(kept))
-            raws = await self.chain.node.batch([("eth_getRawTransactionByHash", [t["hash"]]) for t in transactions[:kept]])
+            raws = await self.chain.node.batch(
+                [("eth_getRawTransactionByHash", [t["hash"]]) for t in transactions[:kept]]
+            )
             back += zip(raws, offsets, strict=True)
             dropped += transactions[kept:]
         return back, dropped
@@ -386,11 +394,16 @@ class Player:
             if not part:
                 continue
             senders = sorted({t["from"] for t in part})
-            counts = await self.chain.node.batch([("eth_getTransactionCount", [sender, "pending"]) for sender in senders])
+            counts = await self.chain.node.batch(
+                [("eth_getTransactionCount", [sender, "pending"]) for sender in senders]
+            )
             nonces = {sender: int(count, 16) for sender, count in zip(senders, counts, strict=True)}
             calls: list[rpc.Call] = []
             for transaction in part:
-                request = {key: transaction[key] for key in ("from", "to", "value", "gas", "maxFeePerGas", "maxPriorityFeePerGas")}
+                request = {
+                    key: transaction[key]
+                    for key in ("from", "to", "value", "gas", "maxFeePerGas", "maxPriorityFeePerGas")
+                }
                 request |= {"data": transaction["input"], "nonce": hex(nonces[transaction["from"]])}
                 nonces[transaction["from"]] += 1
                 calls.append(("eth_sendTransaction", [request]))

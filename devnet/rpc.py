@@ -54,7 +54,9 @@ class Rpc:
             replies = await self._post(part)
             for (method, _), reply in zip(part, replies, strict=True):
                 if reply.error is not None:
-                    raise errors.BadAnswer(f"the node refused {method}: {reply.error.get('message')}", value=reply.error)
+                    raise errors.BadAnswer(
+                        f"the node refused {method}: {reply.error.get('message')}", value=reply.error
+                    )
                 answers.append(reply.result)
         return answers
 
@@ -62,7 +64,10 @@ class Rpc:
         if self._session is None:
             raise RuntimeError("the client is used outside its `async with`")
         body = msgspec.json.encode(
-            [{"jsonrpc": "2.0", "id": i, "method": method, "params": params} for i, (method, params) in enumerate(calls)]
+            [
+                {"jsonrpc": "2.0", "id": i, "method": method, "params": params}
+                for i, (method, params) in enumerate(calls)
+            ]
         )
         headers = {"content-type": "application/json"}
         try:
@@ -73,7 +78,9 @@ class Rpc:
         try:
             replies = msgspec.json.decode(text, type=list[_Reply])
         except msgspec.MsgspecError as error:
-            raise errors.BadAnswer(f"the node at {self.url} answered no JSON-RPC batch: {error}", value=text[:200]) from error
+            raise errors.BadAnswer(
+                f"the node at {self.url} answered no JSON-RPC batch: {error}", value=text[:200]
+            ) from error
         replies.sort(key=lambda reply: reply.id)
         if [reply.id for reply in replies] != list(range(len(calls))):
             raise errors.BadAnswer("the node answered another number of calls", value=len(replies))

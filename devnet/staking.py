@@ -46,6 +46,8 @@ class Operation(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Function:
+    """`outputs` reads text as bytes: what the chain calls a string need not be UTF-8."""
+
     selector: bytes
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
@@ -65,7 +67,7 @@ def functions() -> dict[str, Function]:
         entry["name"]: Function(
             bytes(function_abi_to_4byte_selector(entry)),
             tuple(abi_type(part) for part in entry["inputs"]),
-            tuple(abi_type(part) for part in entry["outputs"]),
+            tuple(abi_type(part).replace("string", "bytes") for part in entry["outputs"]),
         )
         for entry in entries
     }
@@ -143,7 +145,9 @@ def calldata(function: str, arguments: Sequence[Any]) -> bytes:
 class Staking:
     """The contract at `address`, reached through `node`. `accounts` are the node's unlocked ones, the owner first."""
 
-    def __init__(self, node: rpc.Rpc, *, address: str, accounts: Sequence[str], start_block: int, chain_id: int) -> None:
+    def __init__(
+        self, node: rpc.Rpc, *, address: str, accounts: Sequence[str], start_block: int, chain_id: int
+    ) -> None:
         self.node = node
         self.address = address
         self.accounts = tuple(accounts)
@@ -195,7 +199,8 @@ class Staking:
         """Many view calls in batches, all at one block. One value each; a struct or several values come as a tuple."""
         at = block_parameter(block)
         calls: list[rpc.Call] = [
-            ("eth_call", [{"to": self.address, "data": "0x" + calldata(name, arguments).hex()}, at]) for name, arguments in views
+            ("eth_call", [{"to": self.address, "data": "0x" + calldata(name, arguments).hex()}, at])
+            for name, arguments in views
         ]
         answers = await self.node.batch(calls)
         return [_decoded(name, answer) for (name, _), answer in zip(views, answers, strict=True)]
@@ -248,7 +253,9 @@ async def connect(node: rpc.Rpc, *, start_block: int, address: str = ADDRESS) ->
         [("eth_accounts", []), ("eth_chainId", []), ("eth_getCode", [address, "latest"])]
     )
     if code == "0x":
-        raise errors.StakesideError("no contract lives at the staking address", value=address, cure="run `stakeside devnet up`")
+        raise errors.StakesideError(
+            "no contract lives at the staking address", value=address, cure="run `stakeside devnet up`"
+        )
     return Staking(node, address=address, accounts=accounts, start_block=start_block, chain_id=int(chain_id, 16))
 
 

@@ -94,7 +94,9 @@ class Truth:
                 holder = ("delegation", PROTOCOL, _hex(validator), _hex(delegator))
                 pair = (_account(validator), _account(delegator))
                 wanted += [(holder, kind, kind == 20, view, pair) for kind, view in _DELEGATION_VIEWS]
-        answers = await self._views.read([(view, arguments) for *_, view, arguments in wanted], block=_unhex(header["hash"]))
+        answers = await self._views.read(
+            [(view, arguments) for *_, view, arguments in wanted], block=_unhex(header["hash"])
+        )
         return {
             (parts, kind): (0, amount) if penalty else (amount, 0)
             for (parts, kind, penalty, _, _), amount in zip(wanted, answers, strict=True)
@@ -159,9 +161,7 @@ def row_of_log(log: Mapping[str, Any], *, time: int) -> Row:
     )
 
 
-def _meaning(
-    name: str, values: dict[str, Any]
-) -> tuple[str, bytes, bytes | None, int | None, Mapping[str, object]]:
+def _meaning(name: str, values: dict[str, Any]) -> tuple[str, bytes, bytes | None, int | None, Mapping[str, object]]:
     """Kind, validator, delegator, amount and details of each event of the contract."""
     validator: bytes = values["source"] if name == "Redelegated" else values["validator"]
     match name:
@@ -223,9 +223,7 @@ def _events() -> dict[bytes, _Event]:
 
 # --- an agent's book --------------------------------------------------------------------------------------------------------
 
-_COLUMNS = (
-    "number, log_index, block_hash, tx_hash, tx_index, address, topics, data, time, kind, validator, delegator, amount, detail"
-)
+_COLUMNS = "number, log_index, block_hash, tx_hash, tx_index, address, topics, data, time, kind, validator, delegator, amount, detail"
 
 
 def rows_of_book(path: Path | str, *, first: int = 0, last: int = 2**63 - 1, protocol: str = PROTOCOL) -> list[Row]:
@@ -289,7 +287,11 @@ def compare_leaves(expected: Leaves, got: Leaves) -> list[str]:
 
 def _unequal_fields(row: Row, other: Row) -> list[str]:
     pairs = [(f.name, getattr(row, f.name), getattr(other, f.name)) for f in fields(Row)]
-    return [f"{name} is {_short(found)}, the chain says {_short(wanted)}" for name, wanted, found in pairs if wanted != found]
+    return [
+        f"{name} is {_short(found)}, the chain says {_short(wanted)}"
+        for name, wanted, found in pairs
+        if wanted != found
+    ]
 
 
 def _short(value: object) -> str:
