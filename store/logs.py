@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -30,6 +31,9 @@ async def insert(c: Connection, rows: Sequence[Indexed]) -> None:
     fresh = await _not_stored(c, rows)
     await c.bulk(log, [_columns(row) for row in fresh])
     await tally.add(c, "log", len(fresh))
+    kinds = Counter(row.event.kind for row in fresh if row.event is not None)
+    for kind, count_ in sorted(kinds.items()):
+        await tally.add(c, tally.EVENT + kind, count_)
 
 
 async def between(c: Connection, *, protocol: str, first: int, last: int) -> list[Indexed]:

@@ -11,10 +11,11 @@ import msgspec
 import sqlalchemy as sa
 
 from domain import chain
+from domain import statement as domain_statement
 from kit import columns
 from store import cursors, latches, outbox, parked, tally
 from store.connection import AnySelect, Connection
-from store.tables import block, cursor, gap, leaf, log, proven, receipt, statement, subject
+from store.tables import block, cursor, gap, leaf, log, proven, receipt, statement, subject, vote
 from store.tables import outbox as outbox_table
 
 
@@ -27,10 +28,12 @@ class Tip(msgspec.Struct, frozen=True):
     digest: bytes
     origin: str
     to_position: int
+    evidence: bytes
 
 
 class Summary(msgspec.Struct, frozen=True):
-    """The state of the book in one look. Counts of blocks and logs are of the canonical chain, orphaned ones apart."""
+    """The state of the book in one look. Counts of blocks and logs are of the canonical chain, orphaned ones apart; `events` by kind
+    counts every row ever written. `outbox_since_s` is when the oldest open item was signed."""
 
     cursors: dict[str, cursors.Cursor]
     blocks: int
@@ -42,7 +45,10 @@ class Summary(msgspec.Struct, frozen=True):
     gaps_open: int
     outbox_depth: int
     outbox_why: str
+    outbox_since_s: int | None
+    votes: int
     receipts: int
+    events: dict[str, int]
     tips: list[Tip]
 
 
@@ -109,6 +115,8 @@ class LeafRow(msgspec.Struct, frozen=True):
 async def summary(c: Connection) -> Summary:
     counts = await tally.read(c)
     waiting = sa.select(outbox_table.c.why).where(outbox_table.c.receipt.is_(None), outbox_table.c.why.is_not(None))
+    oldest = sa.select(sa.func.min(vote.c.at_s)).join(outbox_table, outbox_table.c.id == vote.c.digest)
+    oldest = oldest.where(outbox_table.c.receipt.is_(None))
     return Summary(
         cursors={row.name: cursors.Cursor(row.number, row.hash, row.generation) for row in await c.rows(sa.select(cursor))},
         blocks=counts["block"] - counts["block_orphaned"],
@@ -120,7 +128,10 @@ async def summary(c: Connection) -> Summary:
         gaps_open=await _count(c, sa.select(sa.func.count()).select_from(gap).where(gap.c.closed_by.is_(None))),
         outbox_depth=await outbox.depth(c),
         outbox_why=await c.scalar(waiting.order_by(outbox_table.c.position).limit(1)) or "",
+        outbox_since_s=await c.scalar(oldest),
+        votes=await _count(c, sa.select(sa.func.count(vote.c.id))),
         receipts=await _count(c, sa.select(sa.func.count()).select_from(receipt).where(receipt.c.archived_at_s.is_(None))),
+        events=await tally.events(c),
         tips=await tips(c),
     )
 
@@ -196,6 +207,26 @@ async def frames(
         FrameRow(**dict(zip(FrameRow.__struct_fields__, row, strict=True)))
         for row in await c.rows(query)
     ]
+
+
+class HeaderRow(msgspec.Struct, frozen=True):
+    """A statement without its body."""
+
+    digest: bytes
+    config_digest: bytes
+    origin: str
+    current: int
+    saved_at_s: int
+    header: domain_statement.Header
+
+
+async def header(c: Connection, digest: bytes) -> HeaderRow | None:
+    row = await c.row(sa.select(statement).where(statement.c.digest == digest))
+    if row is None:
+        return None
+    fields = {name: getattr(row, name) for name in domain_statement.Header.__struct_fields__}
+    found = domain_statement.Header(**fields)
+    return HeaderRow(row.digest, row.config_digest, row.origin, row.current, row.saved_at_s, found)
 
 
 async def blocks(c: Connection, *, limit: int, before: int | None = None, orphaned: bool | None = None) -> list[BlockRow]:
