@@ -18,7 +18,7 @@ import re
 from collections.abc import Callable, Sequence
 
 from domain import errors
-from indexers.protocols import signatures
+from indexers.protocols import abitypes
 
 Value = int | bool | bytes | str | tuple["Value", ...]
 Room = list[int]
@@ -44,7 +44,7 @@ def untext(shown: str) -> bytes:
     return _ESCAPE.sub(lambda match: bytes([int(match[1], 16)]), shown.encode())
 
 
-def word_check(type_: signatures.Type) -> Callable[[bytes], None] | None:
+def word_check(type_: abitypes.Type) -> Callable[[bytes], None] | None:
     """What a 32-byte word of a value type must satisfy; None when every word is a value (uint256, bytes32)."""
     size = type_.size
     match type_.kind:
@@ -64,7 +64,7 @@ def word_check(type_: signatures.Type) -> Callable[[bytes], None] | None:
             raise ValueError(f"{type_.canonical} is no value type")
 
 
-def word_value(type_: signatures.Type) -> Callable[[bytes], Value]:
+def word_value(type_: abitypes.Type) -> Callable[[bytes], Value]:
     """From a word that `word_check` let pass to its value."""
     size = type_.size
     match type_.kind:
@@ -82,7 +82,7 @@ def word_value(type_: signatures.Type) -> Callable[[bytes], Value]:
             raise ValueError(f"{type_.canonical} is no value type")
 
 
-def read(type_: signatures.Type) -> Read:
+def read(type_: abitypes.Type) -> Read:
     """A reader of the encoding that starts at a position: of a dynamic type its tail, of a static one its place in the head."""
     match type_.kind:
         case "bytes":
@@ -97,7 +97,7 @@ def read(type_: signatures.Type) -> Read:
             return _word(type_)
 
 
-def members(types: Sequence[signatures.Type]) -> Callable[[bytes, int, Room], tuple[Value, ...]]:
+def members(types: Sequence[abitypes.Type]) -> Callable[[bytes, int, Room], tuple[Value, ...]]:
     """A reader of a sequence of types as `abi.encode` lays it out: the heads, then the tails the offsets point at."""
     plan: list[tuple[int, bool, Read]] = []
     offset = 0
@@ -129,7 +129,7 @@ def room(data: bytes) -> Room:
     return [len(data) + 32]
 
 
-def packed(params: Sequence[signatures.Param]) -> Callable[[bytes], tuple[Value, ...]]:
+def packed(params: Sequence[abitypes.Param]) -> Callable[[bytes], tuple[Value, ...]]:
     """A reader of `packed(…)` data: fields end to end, integers big-endian, the length exact."""
     plan: list[tuple[int, int, str]] = []
     at = 0
@@ -149,7 +149,7 @@ def packed(params: Sequence[signatures.Param]) -> Callable[[bytes], tuple[Value,
     return read_packed
 
 
-def _word(type_: signatures.Type) -> Read:
+def _word(type_: abitypes.Type) -> Read:
     check, value = word_check(type_), word_value(type_)
 
     def read_word(data: bytes, at: int, room: Room) -> Value:
@@ -183,7 +183,7 @@ def _bytes(data: bytes, at: int, room: Room) -> bytes:
     return found
 
 
-def _array(item: signatures.Type) -> Read:
+def _array(item: abitypes.Type) -> Read:
     inner, step, dynamic = read(item), 32 * item.words, item.dynamic
 
     def read_array(data: bytes, at: int, room: Room) -> Value:

@@ -12,7 +12,7 @@ from typing import cast
 import msgspec
 
 from domain import chain, errors, events
-from indexers.protocols import abi, checks, grammar, manifest, signatures
+from indexers.protocols import abi, abitypes, checks, grammar, manifest
 
 Handler = Callable[[chain.Log, int], events.StakingEvent]
 Check = Callable[[bytes], None]
@@ -52,7 +52,7 @@ def compile(source: manifest.Manifest) -> Decoder:
     return Decoder(source.name, handlers)
 
 
-def fields(signature: signatures.Signature) -> Callable[[chain.Log], dict[str, abi.Value]]:
+def fields(signature: abitypes.Signature) -> Callable[[chain.Log], dict[str, abi.Value]]:
     """Every parameter of a log by name, of any type the signature can say: for people and plans, not for the bulk path.
 
     An indexed string, array or struct is the hash its topic holds. The function raises Parked."""
@@ -86,7 +86,7 @@ def _handler(rule: checks.Rule) -> Handler:
 class _Layout:
     """Where each parameter of an event lies: a topic's index, or an offset into the data."""
 
-    def __init__(self, signature: signatures.Signature) -> None:
+    def __init__(self, signature: abitypes.Signature) -> None:
         self.topics: dict[str, int] = {}
         self.offsets: dict[str, int] = {}
         self.types = {p.name: p.type for p in signature.inputs}
@@ -151,7 +151,7 @@ def _topic_getter(place: int, *, identity: bool) -> Get:
     return lambda topics, data: int.from_bytes(topics[place], "big")
 
 
-def _data_getter(start: int, type_: signatures.Type, *, identity: bool) -> Get:
+def _data_getter(start: int, type_: abitypes.Type, *, identity: bool) -> Get:
     end = start + 32
     if not type_.value:
         return lambda topics, data: abi.text(abi.tail(data, start, abi.room(data)))
@@ -165,7 +165,7 @@ def _default(means: str, name: str) -> object:
     return field.default
 
 
-def _event_fields(signature: signatures.Signature) -> Callable[[chain.Log], dict[str, abi.Value]]:
+def _event_fields(signature: abitypes.Signature) -> Callable[[chain.Log], dict[str, abi.Value]]:
     indexed = [p for p in signature.inputs if p.indexed]
     plain = [p for p in signature.inputs if not p.indexed]
     topics = [abi.read(p.type) if p.type.value else _whole for p in indexed]
@@ -185,7 +185,7 @@ def _event_fields(signature: signatures.Signature) -> Callable[[chain.Log], dict
     return read_event
 
 
-def _packed_fields(signature: signatures.Signature) -> Callable[[chain.Log], dict[str, abi.Value]]:
+def _packed_fields(signature: abitypes.Signature) -> Callable[[chain.Log], dict[str, abi.Value]]:
     read = abi.packed(signature.inputs)
     names = [p.name for p in signature.inputs]
 

@@ -22,14 +22,14 @@ from typing import TypeVar, cast
 import msgspec
 
 from domain import errors
-from indexers.protocols import grammar, signatures
+from indexers.protocols import abitypes, grammar
 
 T = TypeVar("T")
 
-WORD = signatures.Type("word")
+WORD = abitypes.Type("word")
 """An identity: 32 bytes that an address, a number or a bytes32 may stand in."""
-UINT = signatures.Type("uint", 256)
-ADDRESS = signatures.Type("address")
+UINT = abitypes.Type("uint", 256)
+ADDRESS = abitypes.Type("address")
 
 INTENT = {"validator": WORD, "target": WORD, "amount": UINT, "shares": UINT, "ticket": WORD, "recipient": ADDRESS}
 
@@ -49,7 +49,7 @@ class Scope(msgspec.Struct, frozen=True):
     """Where an expression stands: `kind` is a key of ROOTS, `fields` are the log's parameters inside an event."""
 
     kind: str
-    fields: tuple[signatures.Param, ...] = ()
+    fields: tuple[abitypes.Param, ...] = ()
     seen: frozenset[str] = frozenset()
     """Ids of events that came before, in a saga's step; outside one any event may have."""
     depth: int = 0
@@ -59,14 +59,14 @@ class Names(msgspec.Struct, frozen=True):
     """What a manifest declares, read and typed."""
 
     contracts: Mapping[str, str | grammar.Located]
-    events: Mapping[str, signatures.Signature]
-    views: Mapping[str, tuple[grammar.View, signatures.Signature]]
-    providers: Mapping[str, signatures.Type]
-    inputs: Mapping[str, signatures.Type]
+    events: Mapping[str, abitypes.Signature]
+    views: Mapping[str, tuple[grammar.View, abitypes.Signature]]
+    providers: Mapping[str, abitypes.Type]
+    inputs: Mapping[str, abitypes.Type]
     assets: Mapping[str, grammar.Asset]
     asset: str
 
-    def check(self, value: object, want: signatures.Type, scope: Scope) -> None:
+    def check(self, value: object, want: abitypes.Type, scope: Scope) -> None:
         """Raises Wrong unless `value` yields a `want`."""
         match value:
             case bool() | int():
@@ -82,7 +82,7 @@ class Names(msgspec.Struct, frozen=True):
             case _:
                 raise Wrong(f"{type(value).__name__} is no expression", value=value)
 
-    def type_of(self, text: str, scope: Scope) -> signatures.Type:
+    def type_of(self, text: str, scope: Scope) -> abitypes.Type:
         root, _, rest = text.partition(".")
         if root not in ROOTS[scope.kind]:
             raise Wrong(
@@ -121,20 +121,21 @@ class Names(msgspec.Struct, frozen=True):
         contract = self.contracts.get(name)
         if contract is None:
             raise Wrong(f"there is no contract {name}", cure=grammar.nearest(name, self.contracts))
-        keyed = isinstance(contract, grammar.Located) and bool(contract.event)
+        keyed = isinstance(contract, grammar.Located) and contract.keyed
         if keyed != bool(bracket) or (bracket and not rest.endswith(")")):
             raise Wrong(
                 f"{text} does not name one contract",
                 cure=f'write "{name}(intent.validator)": {name} is one of many' if keyed else f'write "{name}"',
             )
         if isinstance(contract, grammar.Located) and keyed:
-            announced = self.events.get(contract.event)
-            want = None if announced is None else signatures.resolve(announced.inputs, contract.key)
+            view = self.views.get(contract.view)
+            chooser = self.events.get(contract.event) if contract.event else view and view[1]
+            want = None if chooser is None else abitypes.resolve(chooser.inputs, contract.key)
             if want is not None:
                 self.check(rest[:-1].strip(), want, scope)
 
     def call(
-        self, signature: signatures.Signature, args: Mapping[str, object], scope: Scope
+        self, signature: abitypes.Signature, args: Mapping[str, object], scope: Scope
     ) -> list[tuple[tuple[str, ...], Wrong]]:
         """Whether the arguments are exactly the parameters; every wrong one, with its path below the table."""
         found: list[tuple[tuple[str, ...], Wrong]] = []
@@ -154,25 +155,25 @@ class Names(msgspec.Struct, frozen=True):
                 found.append((("args", param.name), wrong))
         return found
 
-    def _contract(self, name: str) -> signatures.Type:
+    def _contract(self, name: str) -> abitypes.Type:
         contract = _known(self.contracts, name, "contract")
-        if isinstance(contract, grammar.Located) and contract.event:
+        if isinstance(contract, grammar.Located) and contract.keyed:
             raise Wrong(f"{name} is one of many contracts", cure="only a target can be found by its key")
         return ADDRESS
 
-    def _event(self, rest: str, scope: Scope) -> signatures.Type:
+    def _event(self, rest: str, scope: Scope) -> abitypes.Type:
         name, _, path = rest.partition(".")
         signature = _known(self.events, name, "event")
         self._came_before(name, scope)
         if not path:
-            return signatures.Type("tuple", components=signature.inputs)
+            return abitypes.Type("tuple", components=signature.inputs)
         found = _path(signature.inputs, path, f"event {name}")
         param = signature.input(path.split(".")[0].split("[")[0])
         if param is not None and param.indexed and not param.type.value:
             raise Wrong(f"{path} is indexed, so {name} keeps only its hash", cure="take it from somewhere else")
         return found
 
-    def _block(self, rest: str, scope: Scope) -> signatures.Type:
+    def _block(self, rest: str, scope: Scope) -> abitypes.Type:
         name, _, what = rest.partition(".")
         if scope.kind == "event" and not what:
             name, what = "", name
@@ -189,7 +190,7 @@ class Names(msgspec.Struct, frozen=True):
                 f"no earlier step has the effect {name}", cure=f"earlier steps have {', '.join(sorted(scope.seen))}"
             )
 
-    def _view(self, rest: str, scope: Scope) -> signatures.Type:
+    def _view(self, rest: str, scope: Scope) -> abitypes.Type:
         name, _, path = rest.partition(".")
         view, signature = _known(self.views, name, "view")
         if scope.depth >= _MAX_VIEWS:
@@ -204,7 +205,7 @@ class Names(msgspec.Struct, frozen=True):
             raise Wrong(f"view {name} returns {len(signature.outputs)} values", cure=f"choose one: view.{name}.NAME")
         return _path(signature.outputs, path, f"view {name}")
 
-    def _list(self, items: list[object], want: signatures.Type, scope: Scope) -> None:
+    def _list(self, items: list[object], want: abitypes.Type, scope: Scope) -> None:
         if want.kind != "array":
             raise Wrong(f"a list stands where {_named(want)} is needed")
         if want.length is not None and want.length != len(items):
@@ -212,13 +213,13 @@ class Names(msgspec.Struct, frozen=True):
         for item in items:
             self.check(item, want.item, scope)
 
-    def _table(self, table: dict[str, object], want: signatures.Type, scope: Scope) -> None:
+    def _table(self, table: dict[str, object], want: abitypes.Type, scope: Scope) -> None:
         if set(table) == {"literal"}:
             _literal(table["literal"], want)
         elif "source" in table and set(table) <= {"source", "unit", "transform"}:
             self._converted(table, want, scope)
         elif want.kind == "tuple":
-            for _, wrong in self.call(signatures.Signature("function", _named(want), want.components), table, scope):
+            for _, wrong in self.call(abitypes.Signature("function", _named(want), want.components), table, scope):
                 raise wrong
         else:
             raise Wrong(
@@ -226,7 +227,7 @@ class Names(msgspec.Struct, frozen=True):
                 cure="{ literal = … } or { source = …, unit = …, transform = … }",
             )
 
-    def _converted(self, table: dict[str, object], want: signatures.Type, scope: Scope) -> None:
+    def _converted(self, table: dict[str, object], want: abitypes.Type, scope: Scope) -> None:
         unit, transform = table.get("unit", "wei"), table.get("transform")
         if unit not in grammar.UNITS:
             raise Wrong(f"{unit} is no unit", cure=grammar.nearest(str(unit), grammar.UNITS))
@@ -237,13 +238,13 @@ class Names(msgspec.Struct, frozen=True):
         self.check(table["source"], UINT if transform is not None else want, scope)
 
 
-def fits(have: signatures.Type, want: signatures.Type) -> bool:
-    """Whether a value of one type can stand for another. A number of more bits may: its size is checked when it is encoded."""
+def fits(have: abitypes.Type, want: abitypes.Type) -> bool:
+    """Whether a value of one type can stand for another. Any number may for any other: its range is checked when it is encoded."""
     if want.kind == "word" or have.kind == "word":
         other = have if want.kind == "word" else want
         return other.kind in ("word", "address", "uint") or (other.kind == "fixed" and other.size == 32)
     if have.kind != want.kind:
-        return False
+        return {have.kind, want.kind} == {"uint", "int"}
     match have.kind:
         case "fixed":
             return have.size == want.size
@@ -259,7 +260,7 @@ def fits(have: signatures.Type, want: signatures.Type) -> bool:
 _PLACES = {"event": "in an event", "action": "in an action", "position": "where a position is valued"}
 
 
-def _literal(value: object, want: signatures.Type) -> None:
+def _literal(value: object, want: abitypes.Type) -> None:
     bits = want.size
     match value:
         case bool():
@@ -291,24 +292,24 @@ def _is_hex(text: str, sizes: tuple[int, ...] | None) -> bool:
     return data is not None and len(text) == 2 + 2 * len(data) and (sizes is None or len(data) in sizes)
 
 
-def _named(type_: signatures.Type) -> str:
+def _named(type_: abitypes.Type) -> str:
     return {"word": "an identity"}.get(type_.kind, type_.declared or type_.canonical)
 
 
-def _bare(text: str, rest: str, type_: signatures.Type) -> signatures.Type:
+def _bare(text: str, rest: str, type_: abitypes.Type) -> abitypes.Type:
     if rest:
         raise Wrong(f"{text.partition('.')[0]} has no parts", cure=f"write {text.partition('.')[0]}")
     return type_
 
 
-def _within(type_: signatures.Type, path: str, what: str) -> signatures.Type:
+def _within(type_: abitypes.Type, path: str, what: str) -> abitypes.Type:
     if not path:
         return type_
     return _path(type_.components, path, what)
 
 
-def _path(params: tuple[signatures.Param, ...], path: str, what: str) -> signatures.Type:
-    found = signatures.resolve(params, path)
+def _path(params: tuple[abitypes.Param, ...], path: str, what: str) -> abitypes.Type:
+    found = abitypes.resolve(params, path)
     if found is None:
         raise Wrong(f"{what} has no field {path}", cure=grammar.nearest(path, [p.name for p in params]))
     return found

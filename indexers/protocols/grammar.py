@@ -113,13 +113,18 @@ class Event(Table, frozen=True):
 
 
 class Located(Table, frozen=True):
-    """A contract whose address no file can know: a child announced by `event` in its field `address` and called by its field
-    `key`, or one whose address a `view` returns."""
+    """A contract whose address no file can know: a child that `event` announced in its field `address` and that goes by its field
+    `key`; or one whose address a `view` returns, one of many when `key` names the view's parameter that chooses."""
 
     event: str = ""
     address: str = ""
     key: str = ""
     view: str = ""
+
+    @property
+    def keyed(self) -> bool:
+        """Whether a target must say which one."""
+        return bool(self.key)
 
 
 class Asset(Table, frozen=True):
@@ -199,9 +204,10 @@ class Action(Table, frozen=True):
 
 
 class Wait(Table, frozen=True):
-    """Until `until` has passed on `clock`; `now` reads the clock where a block does not show it (epochs, rounds)."""
+    """Until `until` (`plus` so much) has passed on `clock`; `now` reads the clock where a block does not show it (epochs, rounds)."""
 
     until: str
+    plus: object = None
     clock: str = "seconds"
     now: str = ""
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from domain import deployment, errors, hashing
-from indexers.protocols import checks, grammar, places
+from indexers.protocols import actions, checks, grammar, places, problems
 
 _PLAIN = ("uint", "address", "bool", "fixed", "bytes", "string")
 
@@ -32,7 +32,7 @@ class Manifest(msgspec.Struct, frozen=True):
     file: str
     document: grammar.Document
     rules: tuple[checks.Rule, ...]
-    calls: tuple[checks.Call, ...]
+    calls: tuple[actions.Call, ...]
     lines: places.Places
     chain_id: int
     start: int
@@ -45,9 +45,9 @@ class Manifest(msgspec.Struct, frozen=True):
 
     def indexed(self) -> tuple[checks.Rule, ...]:
         """Rules that mean something, in the file's order. Raises BadConfig when this version cannot index them all."""
-        problems = not_indexable(self.document, self.rules, self.lines)
-        if problems:
-            raise _refuse(self.file, problems, "this version cannot index it: ")
+        found = not_indexable(self.document, self.rules, self.lines)
+        if found:
+            raise _refuse(self.file, found, "this version cannot index it: ")
         return tuple(rule for rule in self.rules if rule.means)
 
     def ruleset_json(self, stream: deployment.Stream, *, proof: str) -> dict[str, object]:
@@ -59,7 +59,7 @@ class Manifest(msgspec.Struct, frozen=True):
             raise _refuse(
                 self.file,
                 [
-                    checks.Problem(
+                    problems.Problem(
                         self.lines.line(("earnings", "mode")),
                         f"statements follow earnings by replay in this version, not by {earnings.mode}",
                         "index it without a stream, or describe its arithmetic as a replay model",
@@ -109,32 +109,32 @@ class Manifest(msgspec.Struct, frozen=True):
 def load(name_or_path: str | Path, *, network: str | Path) -> Manifest:
     """Raises BadConfig naming file, line and cure."""
     file = open_file(name_or_path, folder="protocols")
-    examined, problems = checks.examine(file.text)
+    examined, found = checks.examine(file.text)
     if examined is None:
-        raise _refuse(file.shown, problems)
+        raise _refuse(file.shown, found)
     return bind(examined, file=file.shown, network=open_file(network, folder="networks"))
 
 
 def bind(examined: checks.Examined, *, file: str, network: File) -> Manifest:
     """A checked manifest with the addresses, blocks and chain of a network. Raises BadConfig."""
-    table, lines, problems = checks.parse(network.text, grammar.Network)
+    table, lines, found = problems.parse(network.text, grammar.Network)
     name = examined.document.name
     if table is None:
-        raise _refuse(network.shown, problems)
+        raise _refuse(network.shown, found)
     if name not in table.protocols:
         cure = f"add [protocols.{name}.addresses]; {grammar.nearest(name, table.protocols)}"
-        raise _refuse(network.shown, [checks.Problem(1, f"this network has no protocol {name}", cure)])
+        raise _refuse(network.shown, [problems.Problem(1, f"this network has no protocol {name}", cure)])
     instance = table.protocols[name]
     addresses: dict[str, bytes] = {}
-    problems = list(_bind_addresses(examined, instance, lines, addresses))
-    problems += _bind_upgrades(examined, instance, lines)
+    found = list(_bind_addresses(examined, instance, lines, addresses))
+    found += _bind_upgrades(examined, instance, lines)
     if table.chain_id < 1 or instance.start < 0:
-        problems.append(checks.Problem(lines.line(("chain_id",)), "chain_id is at least 1 and start at least 0"))
-    if problems:
-        raise _refuse(network.shown, problems)
-    problems = list(_bound_collisions(examined, instance, addresses))
-    if problems:
-        raise _refuse(file, problems)
+        found.append(problems.Problem(lines.line(("chain_id",)), "chain_id is at least 1 and start at least 0"))
+    if found:
+        raise _refuse(network.shown, found)
+    found = list(_bound_collisions(examined, instance, addresses))
+    if found:
+        raise _refuse(file, found)
     return Manifest(
         file=file,
         document=examined.document,
@@ -171,35 +171,35 @@ def open_file(name_or_path: str | Path, *, folder: str) -> File:
 
 def not_indexable(
     document: grammar.Document, rules: Iterable[checks.Rule], lines: places.Places
-) -> list[checks.Problem]:
+) -> list[problems.Problem]:
     """What of a checked manifest this version can say but not index: exactly what a ruleset has no words for, because no agent
     may index what the verifier cannot decode again."""
     meaning = [rule for rule in rules if rule.means]
     if not meaning:
-        return [checks.Problem(1, "no event means anything", "give at least one event a `means`")]
+        return [problems.Problem(1, "no event means anything", "give at least one event a `means`")]
     return [problem for rule in meaning for problem in _not_sayable(document, rule, lines)]
 
 
-def _not_sayable(document: grammar.Document, rule: checks.Rule, lines: places.Places) -> Iterator[checks.Problem]:
+def _not_sayable(document: grammar.Document, rule: checks.Rule, lines: places.Places) -> Iterator[problems.Problem]:
     path: places.Path = ("events", rule.index)
     if document.contracts[rule.emitter] != "network":
-        yield checks.Problem(
+        yield problems.Problem(
             lines.line((*path, "emitter")),
             f"{rule.id} comes from {rule.emitter}, whose address is found at run time",
             _LATER,
         )
     if rule.signature.kind == "packed":
-        yield checks.Problem(lines.line((*path, "signature")), f"{rule.id} has no topic to be found by", _LATER)
+        yield problems.Problem(lines.line((*path, "signature")), f"{rule.id} has no topic to be found by", _LATER)
     for param in rule.signature.inputs:
         if param.type.kind not in _PLAIN:
             what = f"{rule.id} carries {param.name}, a {param.type.canonical}, which rulesets cannot describe"
-            yield checks.Problem(lines.line((*path, "signature")), what, _LATER)
+            yield problems.Problem(lines.line((*path, "signature")), what, _LATER)
     for key in ("when", "since", "until", "negative"):
         if getattr(rule.event, key):
-            yield checks.Problem(lines.line((*path, key)), f"{rule.id} has a condition: {key}", _LATER)
+            yield problems.Problem(lines.line((*path, key)), f"{rule.id} has a condition: {key}", _LATER)
     for name, source in rule.fields.items():
         for what, advice in _source_not_sayable(name, source):
-            yield checks.Problem(lines.line((*path, name)), f"{name} of {rule.id} {what}", advice)
+            yield problems.Problem(lines.line((*path, name)), f"{name} of {rule.id} {what}", advice)
 
 
 def _source_not_sayable(name: str, source: grammar.Source) -> Iterator[tuple[str, str]]:
@@ -239,23 +239,25 @@ def _field_json(name: str, source: grammar.Source) -> dict[str, object]:
 
 def _bind_addresses(
     examined: checks.Examined, instance: grammar.Instance, lines: places.Places, found: dict[str, bytes]
-) -> Iterator[checks.Problem]:
+) -> Iterator[problems.Problem]:
     name = examined.document.name
     path: places.Path = ("protocols", name, "addresses")
     fixed = [contract for contract, where in examined.document.contracts.items() if where == "network"]
     for contract in fixed:
         if contract not in instance.addresses:
-            yield checks.Problem(lines.line(path), f"{name} needs the address of {contract}", f'add {contract} = "0x…"')
+            yield problems.Problem(
+                lines.line(path), f"{name} needs the address of {contract}", f'add {contract} = "0x…"'
+            )
     for contract, text in instance.addresses.items():
         line = lines.line((*path, contract))
         if contract not in fixed:
-            yield checks.Problem(
+            yield problems.Problem(
                 line, f"{name} has no contract {contract} with a fixed address", grammar.nearest(contract, fixed)
             )
             continue
         address = _address(text)
         if address is None:
-            yield checks.Problem(
+            yield problems.Problem(
                 line,
                 f"{contract} is not an address: {errors.clip(text, 60)}",
                 "40 hex digits after 0x; copy it again, checksum included",
@@ -285,22 +287,22 @@ def checksum(address: bytes) -> str:
 
 def _bind_upgrades(
     examined: checks.Examined, instance: grammar.Instance, lines: places.Places
-) -> Iterator[checks.Problem]:
+) -> Iterator[problems.Problem]:
     path: places.Path = ("protocols", examined.document.name, "upgrades")
     named = {n for rule in examined.rules for n in (rule.event.since, rule.event.until) if n}
     for name in sorted(named - instance.upgrades.keys()):
-        yield checks.Problem(
+        yield problems.Problem(
             lines.line(path), f"the manifest speaks of an upgrade {name}", f"add its first block: {name} = …"
         )
     for name in sorted(instance.upgrades.keys() - named):
-        yield checks.Problem(
+        yield problems.Problem(
             lines.line((*path, name)), f"the manifest has no upgrade {name}", grammar.nearest(name, named)
         )
 
 
 def _bound_collisions(
     examined: checks.Examined, instance: grammar.Instance, addresses: Mapping[str, bytes]
-) -> Iterator[checks.Problem]:
+) -> Iterator[problems.Problem]:
     """Two rules that one log of one address in one block would fit."""
     for index, rule in enumerate(examined.rules):
         for other in examined.rules[:index]:
@@ -308,7 +310,7 @@ def _bound_collisions(
                 rule.emitter in addresses and addresses[rule.emitter] == addresses.get(other.emitter)
             )
             if same and checks.may_collide(rule, other) and _overlap(rule, other, instance.upgrades):
-                yield checks.Problem(
+                yield problems.Problem(
                     examined.lines.line(("events", rule.index)),
                     f"{rule.id} and {other.id} are the same log, from the same address in the same blocks",
                     "part them by `since` and `until`, or give the contracts their own addresses",
@@ -323,8 +325,8 @@ def _overlap(rule: checks.Rule, other: checks.Rule, upgrades: Mapping[str, int])
     return first < other_end and other_first < end
 
 
-def _refuse(file: str, problems: list[checks.Problem], prefix: str = "") -> errors.BadConfig:
+def _refuse(file: str, found: list[problems.Problem], prefix: str = "") -> errors.BadConfig:
     """The first problem, and how many more `stakeside protocol check` would show."""
-    first, *rest = sorted(problems)
+    first, *rest = sorted(found)
     more = f" (and {len(rest)} more: run `stakeside protocol check`)" if rest else ""
     return errors.BadConfig(f"{file}, line {first.line}: {prefix}{first.what}{more}", cure=first.cure)

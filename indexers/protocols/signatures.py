@@ -8,13 +8,13 @@ the tuple of its fields. Names that are not Solidity's own must be declared (`Ty
 from __future__ import annotations
 
 import difflib
-import functools
 import re
 from collections.abc import Mapping
 
 import msgspec
 
-from domain import errors, hashing
+from domain import errors
+from indexers.protocols import abitypes
 
 _TOKEN = re.compile(r"\s*(?:(?P<word>[A-Za-z_$][\w$]*(?:\.[A-Za-z_$][\w$]*)*)|(?P<number>\d+)|(?P<mark>[()\[\]{},;]))")
 _SIZED = re.compile(r"(uint|int|bytes)(\d+)\Z")
@@ -39,114 +39,6 @@ class BadSignature(errors.BadConfig):
         return f"{super().__str__()} (at character {self.position})"
 
 
-class Type(msgspec.Struct, frozen=True):
-    """One ABI type. `kind` is uint, int, address, bool, fixed (bytesN), bytes, string, tuple or array.
-
-    `size` is in bits for integers, in bytes for `fixed`; `length` is an array's, None when dynamic. `declared` is the name the
-    signature used for an enum, struct, contract or value type; `members` counts an enum's, 0 for everything else.
-    """
-
-    kind: str
-    size: int = 0
-    components: tuple[Param, ...] = ()
-    element: Type | None = None
-    length: int | None = None
-    declared: str = ""
-    members: int = 0
-
-    @property
-    def canonical(self) -> str:
-        match self.kind:
-            case "uint" | "int":
-                return f"{self.kind}{self.size}"
-            case "fixed":
-                return f"bytes{self.size}"
-            case "tuple":
-                return f"({','.join(c.type.canonical for c in self.components)})"
-            case "array":
-                return f"{self.item.canonical}[{'' if self.length is None else self.length}]"
-            case _:
-                return self.kind
-
-    @property
-    def item(self) -> Type:
-        """An array's element type."""
-        if self.element is None:
-            raise ValueError(f"{self.kind} has no elements")
-        return self.element
-
-    @property
-    def dynamic(self) -> bool:
-        """Whether the ABI puts an offset in the head and the value in the tail."""
-        match self.kind:
-            case "bytes" | "string":
-                return True
-            case "tuple":
-                return any(c.type.dynamic for c in self.components)
-            case "array":
-                return self.length is None or self.item.dynamic
-            case _:
-                return False
-
-    @property
-    def words(self) -> int:
-        """Words the type takes in the head: 1 when dynamic."""
-        if self.dynamic:
-            return 1
-        match self.kind:
-            case "tuple":
-                return sum(c.type.words for c in self.components)
-            case "array":
-                return (self.length or 0) * self.item.words
-            case _:
-                return 1
-
-    @property
-    def value(self) -> bool:
-        """Whether an indexed one is stored in its topic as itself; the others leave only a hash."""
-        return self.kind not in ("bytes", "string", "tuple", "array")
-
-
-class Param(msgspec.Struct, frozen=True):
-    """An unnamed parameter is called `arg` and its index from 0."""
-
-    name: str
-    type: Type
-    indexed: bool = False
-
-
-class Signature(msgspec.Struct, frozen=True):
-    """`kind` is event, function or packed; `mutability` a function's."""
-
-    kind: str
-    name: str
-    inputs: tuple[Param, ...]
-    outputs: tuple[Param, ...] = ()
-    mutability: str = "nonpayable"
-
-    @property
-    def canonical(self) -> str:
-        """`Transfer(address,address,uint256)`."""
-        return f"{self.name}({','.join(p.type.canonical for p in self.inputs)})"
-
-    @property
-    def topic0(self) -> bytes:
-        """keccak256 of the canonical form; only an event has one."""
-        if self.kind != "event":
-            raise ValueError(f"a {self.kind} has no topic")
-        return hashing.keccak256(self.canonical.encode())
-
-    @property
-    def selector(self) -> bytes:
-        """The first four bytes of calldata; only a function has them."""
-        if self.kind != "function":
-            raise ValueError(f"a {self.kind} has no selector")
-        return hashing.keccak256(self.canonical.encode())[:4]
-
-    def input(self, name: str) -> Param | None:
-        return next((p for p in self.inputs if p.name == name), None)
-
-
 class Types:
     """Declared names. Each value reads like Solidity: `enum { A, B }`, `struct { address a; uint256 b; }`, `interface`,
     `contract`, or the elementary type that a user-defined value type stands for (`uint256`)."""
@@ -158,7 +50,7 @@ class Types:
     def __contains__(self, name: str) -> bool:
         return name in self.declarations
 
-    def resolve(self, name: str) -> Type:
+    def resolve(self, name: str) -> abitypes.Type:
         """Raises BadSignature, positioned in the declaration."""
         text = self.declarations[name]
         if name in self._open:
@@ -169,25 +61,25 @@ class Types:
         finally:
             self._open.pop()
 
-    def _read(self, name: str, text: str) -> Type:
+    def _read(self, name: str, text: str) -> abitypes.Type:
         reader = _Reader(text, self)
         if reader.skip("interface") or reader.skip("contract"):
             reader.end()
-            return Type("address", declared=name)
+            return abitypes.Type("address", declared=name)
         if reader.skip("enum"):
             members = reader.members()
             reader.end()
-            return Type("uint", 8, declared=name, members=members)
+            return abitypes.Type("uint", 8, declared=name, members=members)
         if reader.skip("struct"):
             fields = reader.fields()
             reader.end()
-            return Type("tuple", components=fields, declared=name)
+            return abitypes.Type("tuple", components=fields, declared=name)
         found = reader.type_(1)
         reader.end()
         return msgspec.structs.replace(found, declared=name)
 
 
-def parse(text: str, types: Types | None = None) -> Signature:
+def parse(text: str, types: Types | None = None) -> abitypes.Signature:
     """Read one signature. Raises BadSignature naming the character and the cure."""
     reader = _Reader(text, types or Types())
     kind = reader.word("`event`, `function` or `packed`")
@@ -209,48 +101,16 @@ def parse(text: str, types: Types | None = None) -> Signature:
     return found
 
 
-def type_of(text: str, types: Types | None = None) -> Type:
-    """Read one type, as in `uint256[]`."""
+def type_of(text: str, types: Types | None = None, *, wide: bool = False) -> abitypes.Type:
+    """Read one type, as in `uint256[]`. `wide` lets a bytesN be longer than a word, as packed fields are."""
     reader = _Reader(text, types or Types())
-    found = reader.type_(1)
+    sized = _SIZED.match(text)
+    found = reader.packed_type() if wide and sized and sized[1] == "bytes" else reader.type_(1)
     reader.end()
     return found
 
 
-def resolve(params: tuple[Param, ...], path: str) -> Type | None:
-    """The type at a path like `withdrawal.staker` or `amounts[0]`; None when there is none."""
-    try:
-        parts = steps(path)
-    except ValueError:
-        return None
-    type_: Type | None = None
-    scope = params
-    for part in parts:
-        if isinstance(part, int):
-            if type_ is None or type_.kind != "array" or (type_.length is not None and part >= type_.length):
-                return None
-            type_ = type_.item
-        else:
-            type_ = next((p.type for p in scope if p.name == part), None)
-            if type_ is None:
-                return None
-        scope = type_.components
-    return type_
-
-
-def steps(path: str) -> tuple[str | int, ...]:
-    """`a.b[0]` as ("a", "b", 0). Raises ValueError for anything else."""
-    found: list[str | int] = []
-    for part in path.split("."):
-        match = re.fullmatch(r"([A-Za-z_$][\w$]*)((?:\[\d{1,6}\])*)", part)
-        if match is None:
-            raise ValueError(path)
-        found.append(match[1])
-        found.extend(int(index) for index in re.findall(r"\d+", match[2]))
-    return tuple(found)
-
-
-def _event(reader: _Reader) -> Signature:
+def _event(reader: _Reader) -> abitypes.Signature:
     name = reader.word("the event's name")
     position = reader.position
     inputs = reader.params(indexed=True)
@@ -262,10 +122,10 @@ def _event(reader: _Reader) -> Signature:
         )
     if sum(p.indexed for p in inputs) > 3:
         raise BadSignature("an event has at most three indexed parameters", position=position)
-    return Signature("event", name, inputs)
+    return abitypes.Signature("event", name, inputs)
 
 
-def _function(reader: _Reader) -> Signature:
+def _function(reader: _Reader) -> abitypes.Signature:
     name = reader.word("the function's name")
     inputs = reader.params()
     mutability = "nonpayable"
@@ -276,13 +136,13 @@ def _function(reader: _Reader) -> Signature:
         elif word not in _VISIBILITY:
             break
         reader.take()
-    return Signature("function", name, inputs, reader.returns(), mutability)
+    return abitypes.Signature("function", name, inputs, reader.returns(), mutability)
 
 
-def _packed(reader: _Reader) -> Signature:
+def _packed(reader: _Reader) -> abitypes.Signature:
     inputs = reader.params(packed=True)
     mutability = "payable" if reader.skip("payable") else "view" if reader.skip("view") else "nonpayable"
-    return Signature("packed", "packed", inputs, reader.returns(packed=True), mutability)
+    return abitypes.Signature("packed", "packed", inputs, reader.returns(packed=True), mutability)
 
 
 class _Reader:
@@ -339,21 +199,21 @@ class _Reader:
         if self.peek():
             raise BadSignature(f"{self.peek()} follows the end", position=self.position, cure="remove it")
 
-    def returns(self, *, packed: bool = False) -> tuple[Param, ...]:
+    def returns(self, *, packed: bool = False) -> tuple[abitypes.Param, ...]:
         return self.params(packed=packed) if self.skip("returns") else ()
 
-    def params(self, *, indexed: bool = False, packed: bool = False, depth: int = 1) -> tuple[Param, ...]:
+    def params(self, *, indexed: bool = False, packed: bool = False, depth: int = 1) -> tuple[abitypes.Param, ...]:
         self.expect("(")
-        found: list[Param] = []
+        found: list[abitypes.Param] = []
         while not self.skip(")"):
             if found:
                 self.expect(",")
             found.append(self._param(len(found), indexed=indexed, packed=packed, depth=depth))
         return _distinct(found, self.position)
 
-    def _param(self, index: int, *, indexed: bool, packed: bool, depth: int) -> Param:
+    def _param(self, index: int, *, indexed: bool, packed: bool, depth: int) -> abitypes.Param:
         position = self.position
-        type_ = self._packed_type() if packed else self.type_(depth)
+        type_ = self.packed_type() if packed else self.type_(depth)
         is_indexed = False
         while self.peek() in _LOCATIONS or self.peek() == "indexed":
             if self.peek() == "indexed":
@@ -366,15 +226,15 @@ class _Reader:
         name = self.take() if re.match(r"[A-Za-z_$]", self.peek()) else f"arg{index}"
         if "." in name:
             raise BadSignature(f"{name} is no parameter name", position=position)
-        return Param(name, type_, is_indexed)
+        return abitypes.Param(name, type_, is_indexed)
 
-    def _packed_type(self) -> Type:
+    def packed_type(self) -> abitypes.Type:
         """Packed fields have no padding, so bytesN may be any length; nothing dynamic has a place."""
         position = self.position
         text = self.word("a type")
         sized = _SIZED.match(text)
         if sized and sized[1] == "bytes" and 1 <= int(sized[2]) <= _MAX_PACKED:
-            return Type("fixed", int(sized[2]))
+            return abitypes.Type("fixed", int(sized[2]))
         type_ = _elementary(text, position) if text in _ELEMENTARY or sized else None
         if type_ is None or type_.kind not in ("uint", "address"):
             raise BadSignature(
@@ -382,7 +242,7 @@ class _Reader:
             )
         return type_
 
-    def type_(self, depth: int) -> Type:
+    def type_(self, depth: int) -> abitypes.Type:
         if depth > _MAX_DEPTH:
             raise BadSignature(f"types nest deeper than {_MAX_DEPTH}", position=self.position)
         type_ = self._base(depth)
@@ -398,10 +258,10 @@ class _Reader:
                     )
                 length = int(self.take())
             self.expect("]")
-            type_ = Type("array", element=type_, length=length)
+            type_ = abitypes.Type("array", element=type_, length=length)
         return type_
 
-    def _base(self, depth: int) -> Type:
+    def _base(self, depth: int) -> abitypes.Type:
         position = self.position
         if self.peek() == "(":
             return self._tuple(depth, position)
@@ -422,11 +282,11 @@ class _Reader:
             cure=f"did you mean {near[0]}?" if near else f'declare it under [types], as in {text} = "interface"',
         )
 
-    def _tuple(self, depth: int, position: int) -> Type:
+    def _tuple(self, depth: int, position: int) -> abitypes.Type:
         components = self.params(depth=depth + 1)
         if not components:
             raise BadSignature("a tuple has at least one component", position=position)
-        return Type("tuple", components=components)
+        return abitypes.Type("tuple", components=components)
 
     def members(self) -> int:
         self.expect("{")
@@ -439,19 +299,19 @@ class _Reader:
             raise BadSignature("an enum has 1 to 256 distinct members", position=1)
         return len(names)
 
-    def fields(self) -> tuple[Param, ...]:
+    def fields(self) -> tuple[abitypes.Param, ...]:
         self.expect("{")
-        found: list[Param] = []
+        found: list[abitypes.Param] = []
         while not self.skip("}"):
             type_ = self.type_(2)
-            found.append(Param(self.word("a field's name"), type_))
+            found.append(abitypes.Param(self.word("a field's name"), type_))
             self.expect(";")
         if not found:
             raise BadSignature("a struct has at least one field", position=1)
         return _distinct(found, self.position)
 
 
-def _distinct(params: list[Param], position: int) -> tuple[Param, ...]:
+def _distinct(params: list[abitypes.Param], position: int) -> tuple[abitypes.Param, ...]:
     names = [p.name for p in params]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
@@ -461,23 +321,22 @@ def _distinct(params: list[Param], position: int) -> tuple[Param, ...]:
     return tuple(params)
 
 
-@functools.lru_cache(maxsize=512)
-def _elementary(text: str, position: int) -> Type:
+def _elementary(text: str, position: int) -> abitypes.Type:
     match text:
         case "address" | "bool" | "string" | "bytes":
-            return Type(text)
+            return abitypes.Type(text)
         case "uint" | "int":
-            return Type(text, 256)
+            return abitypes.Type(text, 256)
         case "byte":
-            return Type("fixed", 1)
+            return abitypes.Type("fixed", 1)
         case _:
             sized = _SIZED.match(text)
             base, digits = sized.groups() if sized else (text, "0")
             size = int(digits) if len(digits) <= 4 and not digits.startswith("0") else 0
             if base == "bytes" and 1 <= size <= 32:
-                return Type("fixed", size)
+                return abitypes.Type("fixed", size)
             if base != "bytes" and size % 8 == 0 and 8 <= size <= 256:
-                return Type(base, size)
+                return abitypes.Type(base, size)
             raise BadSignature(
                 f"{text} is no Solidity type",
                 position=position,
