@@ -119,10 +119,10 @@ def read(node: Node) -> Statement:
     return Statement(
         document=document.read(found["document"]),
         rulesets=_rulesets(found["rulesets"]),
-        signed=Signed(_certificate(found["certificate"]), _body(found["body"])),
+        signed=Signed(certificate(found["certificate"]), body(found["body"])),
         previous=None if previous.is_null() else _signed(previous),
         receipts=tuple(_receipt(item) for item in found["receipts"].items()),
-        logs=tuple(_log(item) for item in found["logs"].items()),
+        logs=tuple(log(item) for item in found["logs"].items()),
     )
 
 
@@ -139,10 +139,10 @@ def _rulesets(node: Node) -> dict[bytes, Node]:
 
 def _signed(node: Node) -> Signed:
     found = node.fields("certificate", "body")
-    return Signed(_certificate(found["certificate"]), _body(found["body"]))
+    return Signed(certificate(found["certificate"]), body(found["body"]))
 
 
-def _certificate(node: Node) -> Certificate:
+def certificate(node: Node) -> Certificate:
     found = node.fields("configDigest", "chainId", "digest", "header", "signatures")
     votes: list[Vote] = []
     for item in found["signatures"].items():
@@ -184,7 +184,7 @@ def camel(name: str) -> str:
     return first + "".join(part.capitalize() for part in rest)
 
 
-def _body(node: Node) -> Body:
+def body(node: Node) -> Body:
     found = node.fields("leaves", "carry")
     return Body(node.path, tuple(_leaf(item) for item in found["leaves"].items()), found["carry"].text())
 
@@ -231,7 +231,7 @@ def _receipt(node: Node) -> Receipt:
     )
 
 
-def _log(node: Node) -> Log:
+def log(node: Node) -> Log:
     found = node.fields("number", "hash", "time", "logIndex", "txHash", "address", "topics", "data")
     topics = tuple(topic.hex(32) for topic in found["topics"].items())
     if len(topics) > 4:
