@@ -108,10 +108,11 @@ class Player:
         """At least `steps` random operations, with `reorgs` spread evenly among them. Registers the validators first."""
         await self.prepare()
         until = self.played.operations + steps
-        for number, kind in enumerate(reorgs):
-            await self._play_until(until - steps + steps * (number + 1) // (len(reorgs) + 1))
-            await self.reorg_kind(kind)
-        await self._play_until(until)
+        async with self.chain.still():
+            for number, kind in enumerate(reorgs):
+                await self._play_until(until - steps + steps * (number + 1) // (len(reorgs) + 1))
+                await self.reorg_kind(kind)
+            await self._play_until(until)
         return self.played
 
     async def prepare(self) -> None:
@@ -328,17 +329,18 @@ class Player:
         `violate_finality` was not asked for.
         """
         await self.prepare()
-        head = await self._room(depth, violate_finality=violate_finality)
-        numbers = range(head - depth + 1, head + 1)
-        before = await self._blocks(numbers)
-        back, dropped = await self._sort_vanished(before)
-        pairs: list[list[Any]] = [[raw, offset] for raw, offset in back]
-        await self._on(f"reorg:before:{kind}")
-        await self.chain.node.call("anvil_reorg", depth, pairs)
-        after = await self._blocks(numbers)
-        resent = len(back)
-        if kind != SAME_HEIGHT and dropped:
-            resent += await self._resend(dropped)
+        async with self.chain.still():
+            head = await self._room(depth, violate_finality=violate_finality)
+            numbers = range(head - depth + 1, head + 1)
+            before = await self._blocks(numbers)
+            back, dropped = await self._sort_vanished(before)
+            pairs: list[list[Any]] = [[raw, offset] for raw, offset in back]
+            await self._on(f"reorg:before:{kind}")
+            await self.chain.node.call("anvil_reorg", depth, pairs)
+            after = await self._blocks(numbers)
+            resent = len(back)
+            if kind != SAME_HEIGHT and dropped:
+                resent += await self._resend(dropped)
         done = Reorg(kind, depth, numbers.start, _hashes(before), _hashes(after), resent)
         self.played.reorgs.append(done)
         await self._on(f"reorg:after:{kind}")

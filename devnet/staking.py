@@ -188,6 +188,22 @@ class Staking:
         """Mine what is in the pool into the next block, and empty blocks after it."""
         await self.node.call("anvil_mine", hex(blocks))
 
+    @contextlib.asynccontextmanager
+    async def still(self) -> AsyncIterator[None]:
+        """No block but those asked for: a node that mines by itself is held back meanwhile."""
+        auto, seconds = await self.node.batch([("anvil_getAutomine", []), ("anvil_getIntervalMining", [])])
+        if auto:
+            await self.node.call("anvil_setAutomine", False)
+        if seconds:
+            await self.node.call("evm_setIntervalMining", 0)
+        try:
+            yield
+        finally:
+            if auto:
+                await self.node.call("anvil_setAutomine", True)
+            if seconds:
+                await self.node.call("evm_setIntervalMining", seconds)
+
     async def do(self, *operations: Operation) -> list[bool]:
         """Send, mine one block, and say which operations succeeded."""
         hashes = await self.send(operations)
@@ -259,14 +275,15 @@ async def connect(node: rpc.Rpc, *, start_block: int, address: str = ADDRESS) ->
     return Staking(node, address=address, accounts=accounts, start_block=start_block, chain_id=int(chain_id, 16))
 
 
-def network_text(staking: Staking, *, name: str = "devnet") -> str:
-    """The network file that agents read: chain, addresses, start."""
+def network_text(staking: Staking) -> str:
+    """The network file that agents read: chain, first block, address."""
     return (
-        f'name = "{name}"\n'
         f"chain_id = {staking.chain_id}\n"
-        f"start_block = {staking.start_block}\n"
         "\n"
-        "[addresses]\n"
+        "[protocols.devnet]\n"
+        f"start = {staking.start_block}\n"
+        "\n"
+        "[protocols.devnet.addresses]\n"
         f'staking = "{staking.address}"\n'
     )
 

@@ -116,3 +116,14 @@ async def test_too_few_accounts_are_named_before_anything_is_played() -> None:
     async with anvil.Anvil(accounts=5) as node, rpc.Rpc(node.url) as client:
         with pytest.raises(errors.BadConfig, match="too few accounts"):
             play.Player(await staking.deploy(client), 1)
+
+
+@pytest.mark.parametrize("mining", ["auto", 1])
+async def test_a_node_that_mines_by_itself_is_held_back_and_then_let_go(mining: str | int) -> None:
+    async with staking.up(anvil.Anvil(mining=mining)) as devnet:
+        node = devnet.staking.node
+        modes: list[rpc.Call] = [("anvil_getAutomine", []), ("anvil_getIntervalMining", [])]
+        before = await node.batch(modes)
+        await play.Player(devnet.staking, 3).run(60, reorgs=(play.SAME_HEIGHT, play.CASCADING))
+        assert await node.batch(modes) == before
+        assert await node.call("txpool_status") == {"pending": "0x0", "queued": "0x0"}
