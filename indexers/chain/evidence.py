@@ -1,6 +1,7 @@
 """Blocks with their logs at a proof level. In: ranges or headers. Out: blocks whose logs are as certain as the level says.
 
-    node       `eth_getLogs`, checked for bounds, order and filter; every block with a log confirmed by its header's hash
+    node       `eth_getLogs`, checked for bounds, order and filter; every block with a log confirmed by its header's hash; at the tip,
+               where a lagging node says "none" for what it does not have, an admitting bloom without logs sends us to the receipts
     bloom      all headers, recomputed and linked; where bloom and logs contradict each other the receipts decide
     receipts   all headers, recomputed and linked; logs taken from receipts that hash to the header's root, for every block whose bloom
                admits one of ours: the node can neither omit nor invent, and "nothing here" is proven too
@@ -169,8 +170,6 @@ class Evidence:
             if len(headers) > 1:
                 raise
             return [Block(headers[0], await self._from_receipts(headers[0], history=False), "receipts")]
-        if self.level == "node":
-            return [Block(header, tuple(logs), "node") for header, logs in zip(headers, found, strict=True)]
         listed = {header.hash: tuple(logs) for header, logs in zip(headers, found, strict=True)}
         return await self._settle(headers, listed, history=False)
 
@@ -184,8 +183,7 @@ class Evidence:
         settled: dict[bytes, tuple[tuple[chain.Log, ...], str]] = {}
         for header in headers:
             said = () if listed is None else listed.get(header.hash, ())
-            agrees = listed is not None and (bool(said) == self.candidate(header) or not self._trust_bloom)
-            if agrees or (not said and not self.candidate(header)):
+            if self._agrees(header, None if listed is None else bool(said)):
                 settled[header.hash] = (said, self.level)
             else:
                 doubtful.append(header)
@@ -199,6 +197,16 @@ class Evidence:
                     raise logs
                 settled[header.hash] = (logs, "receipts")
         return [Block(header, *settled[header.hash]) for header in headers]
+
+    def _agrees(self, header: chain.Header, said: bool | None) -> bool:
+        """Whether the bloom bears out that the node said there are logs, or none (None: it was not asked)."""
+        candidate = self.candidate(header)
+        if said is None:
+            return not candidate
+        if said == candidate or not self._trust_bloom:
+            return True
+        # A node that lags answers "no logs" for a block it does not have. Logs beyond an unproven bloom are the node's word.
+        return said and self.level == "node"
 
     async def _from_receipts(self, header: chain.Header, *, history: bool) -> tuple[chain.Log, ...]:
         """Our logs of a block, proven. Where receipts should be and are not, `history` says whether that is final."""

@@ -19,7 +19,7 @@ from store import blocks, book, cursors, gaps, journal, latches, logs, parked
 DEPLOYMENT = bytes(32)
 
 # The calldata is emitted as LOG2(0xaa, caller); a call whose first byte is not zero emits LOG1(0xaa), which cannot be decoded.
-_RUNTIME = "365f5f375f3560f81c6014573360aa365fa2005b60aa365fa100"
+_RUNTIME = "365f5f375f3560f81c6013573360aa365fa2005b60aa365fa100"
 _CREATION = "0x60" + f"{len(_RUNTIME) // 2:02x}" + "600a5f3960" + f"{len(_RUNTIME) // 2:02x}" + "5ff3" + _RUNTIME
 TOPIC = hashing.word(0xAA)
 BAD = "0xff" + "00" * 31
