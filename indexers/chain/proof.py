@@ -34,7 +34,7 @@ _MANDATORY = (
     "nonce",
 )
 
-# In the order in which forks appended them; a later one never stands without the earlier ones.
+# In the order in which forks appended them. Some development nodes have a later one without the earlier; the hash decides.
 _APPENDED = (
     "baseFeePerGas",  # London, EIP-1559
     "withdrawalsRoot",  # Shanghai, EIP-4895
@@ -73,11 +73,10 @@ def header_rlp(block: wire.Block) -> bytes:
         if text is None:
             raise errors.BadAnswer("a header lacks a field", value=name)
         items.append(_header_item(name, text))
-    appended = [getattr(block, name) for name in _APPENDED]
-    count = next((i for i, text in enumerate(appended) if text is None), len(appended))
-    if any(text is not None for text in appended[count:]):
-        raise errors.BadAnswer("a header has a later fork's field without the earlier ones", value=_APPENDED[count])
-    items += (_header_item(name, text) for name, text in zip(_APPENDED, appended[:count], strict=False))
+    for name in _APPENDED:
+        text = getattr(block, name)
+        if text is not None:
+            items.append(_header_item(name, text))
     return rlp_list(items)
 
 
