@@ -169,7 +169,8 @@ class HasCursor(Protocol):
 
 
 class ServiceState(msgspec.Struct):
-    """What health, readiness, metrics and the status page show of one service. Times are monotonic seconds."""
+    """What health, readiness, metrics and the status page show of one service. Times are monotonic seconds. `failures` counts towards
+    latching, `in_a_row` failed steps of any kind since the last good one."""
 
     name: str
     status: Status = "starting"
@@ -177,6 +178,7 @@ class ServiceState(msgspec.Struct):
     last_step_monotonic: float | None = None
     next_due_monotonic: float | None = None
     failures: int = 0
+    in_a_row: int = 0
     steps: int = 0
     failures_total: int = 0
     step_seconds_total: float = 0.0
@@ -293,7 +295,7 @@ class Supervisor:
     def _succeed(self, state: ServiceState, backoff: Backoff) -> None:
         if state.status == "degraded":
             log.info("service.recovered", service=state.name)
-        state.status, state.reason, state.failures = "ok", "", 0
+        state.status, state.reason, state.failures, state.in_a_row = "ok", "", 0, 0
         backoff.reset()
 
     def _degrade(self, state: ServiceState, error: errors.Transient, backoff: Backoff) -> float:
@@ -304,12 +306,14 @@ class Supervisor:
             log.warning("service.degraded", service=state.name, error=str(error), retry_s=round(wait_s, 2))
         state.status, state.reason = "degraded", logs.scrub(str(error))
         state.failures_total += 1
+        state.in_a_row += 1
         return wait_s
 
     def _count(self, state: ServiceState, error: Exception, backoff: Backoff) -> float:
         text = str(error) if isinstance(error, errors.StakesideError) else f"{type(error).__name__}: {error}"
         state.reason = logs.scrub(text)
         state.failures_total += 1
+        state.in_a_row += 1
         if state.failures >= FAILURES_TO_LATCH or isinstance(error, errors.FinalityViolated):
             state.status = "latched"
             log.error("service.latched", service=state.name, error=text, failures=state.failures, exc_info=error)
