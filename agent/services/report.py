@@ -64,9 +64,11 @@ class ReportService:
         async with self._book.read() as c:
             due = await outbox.due(c, now_s=int(self._clock.now()), limit=BATCH)
         try:
+            held: set[bytes] = set()
             for item in due:
                 self._working = item.id.hex()
-                await self._deliver(item)
+                if item.stream not in held and not await self._deliver(item):
+                    held.add(item.stream)
             if not due:
                 self._wanted.update(dict.fromkeys(await self._hub.wanted(self._attester)))
             uploaded = await self._upload_wanted()
@@ -76,7 +78,11 @@ class ReportService:
         self.state.reachable, self.state.last_error = True, ""
         return 0.0 if len(due) == BATCH or uploaded else IDLE_S
 
-    async def _deliver(self, item: outbox.Item) -> None:
+    async def _deliver(self, item: outbox.Item) -> bool:
+        """False when the rest of the item's stream has to wait for it.
+
+        A refused Replace holds its stream: the vote behind it would be a second one in its slot, which is equivocation. This agent
+        then disagrees with a sealed frame, and a person has to look."""
         faults.point("report.before_send")
         try:
             send = self._hub.attest if item.kind == "attestation" else self._hub.replace
@@ -89,14 +95,18 @@ class ReportService:
                 raise errors.BadAnswer("the receipt is for another item", value=hashing.hex0x(receipt.digest))
         except http.Refused as error:
             self.state.refused += 1
-            await self._defer(item, wait_s=REFUSED_RETRY_S, why=str(error), blocks=False)
-            return
+            blocks = item.kind == "replacement"
+            await self._defer(item, wait_s=REFUSED_RETRY_S, why=str(error), blocks=blocks)
+            return not blocks
         except errors.Transient as error:
             wait = int(error.retry_after_s or min(60, 2 ** min(item.attempts, 6)))
             await self._defer(item, wait_s=wait, why=str(error), blocks=True)
-            raise
+            if error.retry_after_s is None:
+                raise
+            return False
         self._wanted.update(dict.fromkeys(hashing.unhex(text, size=32, what="wanted root") for text in accepted.wanted))
         await self._keep(item, receipt)
+        return True
 
     async def _keep(self, item: outbox.Item, receipt: judge.Kept) -> None:
         async with self._book.read() as c:
@@ -111,7 +121,7 @@ class ReportService:
         faults.point("report.before_commit")
         async with self._book.write() as c:
             await receipts.save(c, hub=self._hub.url, attester=self._attester, kept=receipt, at_s=int(self._clock.now()))
-            await outbox.close(c, item.id, receipt=receipt.id)
+            await outbox.close(c, item.id, receipt.id)
         faults.point("report.after_commit")
         self.state.last_receipt = max(receipt.number, self.state.last_receipt)
 

@@ -20,7 +20,7 @@ from signers import keys
 from store import book, cursors, statements
 
 SECRETS = [bytes([n]) * 32 for n in range(1, 10)]
-FRAME = 10
+FRAME = 3
 
 
 class World:
@@ -30,9 +30,14 @@ class World:
         self.client = client
         self.contract = contract
         self.url = url
-        self.player = play.Player(contract, 7, validators=3, delegators=8)
+        self.watch: play.On | None = None
+        self.player = play.Player(contract, 7, validators=3, delegators=8, on=self._on)
         self.manifest = manifest.load("devnet", network="devnet")
         self.genesis = genesis
+
+    async def _on(self, event: str) -> None:
+        if self.watch is not None:
+            await self.watch(event)
 
     def document(
         self,
@@ -120,6 +125,7 @@ class Agent:
             self.services.append(self.attest)
 
     async def pump(self, *, rounds: int = 400) -> None:
+        await self.clock.advance(60)
         for _ in range(rounds):
             busy = False
             for service in self.services:
