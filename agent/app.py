@@ -17,6 +17,7 @@ from agent import export
 from agent.reporting.sinks import http as hub_http
 from agent.services import index
 from agent.services.plan import StreamPlan
+from agent.web import metrics as meters
 from agent.web import server
 from config import deployments, settings
 from domain import chain, deployment, errors, hashing
@@ -112,19 +113,23 @@ async def run(
             stack.push_async_callback(wired.heads.close)
         supervisor = runtime.Supervisor(wired.services, clock=wired.clock, on_step=metrics.step)
         live = server.Live(
-            settings=loaded,
-            document=parts.document,
-            streams=tuple(plan.stream for plan in parts.plans),
+            name=loaded.agent.name,
+            chain_id=parts.chain.id,
+            deployment=parts.document.digest(),
+            node_url=loaded.node.url,
+            max_lag_blocks=loaded.limits.max_lag_blocks,
+            streams={plan.stream.name: plan.stream.id() for plan in parts.plans},
             book=the_book,
             index=wired.index,
             supervisor=supervisor,
-            hub=wired.report_state,
-            waiting=wired.waiting,
-            attester=None if signer is None else signer.address,
             clock=wired.clock,
+            waiting=wired.waiting,
+            hub=wired.report_state,
+            attester=None if signer is None else signer.address,
         )
-        port = await stack.enter_async_context(server.serve(live, metrics))
-        _note_port(loaded, port)
+        port_file = settings.port_file(loaded.agent.store)
+        listening = server.serve(live, metrics, host=loaded.web.host, port=loaded.web.port, port_file=port_file)
+        port = await stack.enter_async_context(listening)
         ready({"agent": loaded.agent.name, "port": port, "url": f"http://{loaded.web.host}:{port}/"})
         log.info("agent.started", agent=loaded.agent.name, port=port, proof=parts.proof, start=parts.start)
         await supervisor.run(stop)
@@ -136,8 +141,8 @@ class Wired(msgspec.Struct, frozen=True):
     index: index.IndexService
     heads: heads.HeadWatch | None
     clock: runtime.Clock
-    waiting: Mapping[str, object]
-    report_state: object | None
+    waiting: Mapping[str, server.Waiting]
+    report_state: server.Hub | None
 
 
 def _wire(
@@ -146,7 +151,7 @@ def _wire(
     endpoint: jsonrpc.Endpoint,
     session: aiohttp.ClientSession,
     signer: base.Signer | None,
-    metrics: server.Metrics,
+    metrics: meters.Metrics,
 ) -> Wired:
     """Services from last to first, since each rings the one after it."""
     loaded, document, clock = parts.settings, parts.document, runtime.SystemClock()
@@ -154,7 +159,7 @@ def _wire(
     source = reader.Reader(endpoint, finality_tag=parts.chain.finality == "tag")
     hub = _hub(loaded, session)
     after_close: list[runtime.Bell] = []
-    report_state: object | None = None
+    report_state: server.Hub | None = None
     if signer is not None and parts.plans:
         from agent.reporting import envelope
         from agent.services import attest, report
@@ -181,7 +186,7 @@ def _wire(
         services.append(attesting)
         after_close.append(attesting.bell)
     downstream: list[runtime.Bell] = []
-    waiting: Mapping[str, object] = {}
+    waiting: Mapping[str, server.Waiting] = {}
     if parts.plans:
         from agent.services import close
 
@@ -210,7 +215,7 @@ def _index(
     the_book: book.Book,
     source: reader.Reader,
     clock: runtime.Clock,
-    metrics: server.Metrics,
+    metrics: meters.Metrics,
     downstream: Sequence[runtime.Bell],
 ) -> index.IndexService:
     streams = [plan.stream for plan in parts.plans]
@@ -274,13 +279,6 @@ async def _node_version(endpoint: jsonrpc.Endpoint) -> str:
         return await endpoint.call("web3_clientVersion", [], str)
     except errors.StakesideError:
         return "unknown"
-
-
-def _note_port(loaded: settings.AgentSettings, port: int) -> None:
-    """`agent status` finds a process that took a free port by this file."""
-    file = settings.port_file(loaded.agent.store)
-    if file is not None:
-        file.write_text(f"{port}\n")
 
 
 # --- what an operator does while the agent is stopped -----------------------------------------------------------------------

@@ -177,6 +177,21 @@ def load_hub(path: Path, env: Mapping[str, str]) -> HubSettings:
     )
 
 
+def read_secret(path: Path, *, what: str) -> str:
+    """The content of a token or password file without its line end. Raises BadConfig that names the file, never the content."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(4097)
+        text = data.decode().strip()
+    except OSError as error:
+        raise errors.BadConfig(f"{what} cannot be read: {error.strerror}", value=str(path)) from None
+    except UnicodeDecodeError:
+        raise errors.BadConfig(f"{what} is not text", value=str(path)) from None
+    if not text or len(data) > 4096 or not text.isprintable():
+        raise errors.BadConfig(f"{what} must hold one line of text", value=str(path))
+    return text
+
+
 def port_file(store: str) -> Path | None:
     """Where a process writes the port it listens on: `web.port` beside its SQLite book. None for other databases."""
     scheme, _, rest = store.partition("://")

@@ -22,7 +22,7 @@ _ROWS = (0, 1, 10, 50, 100, 500, 1000, 2000, 5000)
 
 
 class Metrics:
-    """`observe_…` are called by whoever `agent.app` hands them to; `render` is one scrape."""
+    """`node_exchange`, `index` and `step` are called by whoever `agent.app` hands them to; `render` is one scrape."""
 
     def __init__(self, *, version: str) -> None:
         registry = CollectorRegistry(auto_describe=True)
@@ -79,13 +79,13 @@ class Metrics:
         self._failures = counter("service_failures_total", "Failed steps.", "service")
         self._scrape_seen: dict[object, float] = {}
 
-    def observe_node(self, method: str, seconds: float, outcome: str) -> None:
+    def node_exchange(self, method: str, seconds: float, outcome: str) -> None:
         """One exchange with the node: `outcome` is "ok" or the error's class name."""
         self._requests.labels(method).observe(seconds)
         if outcome != "ok":
             self._node_errors.labels(outcome).inc()
 
-    def observe_index(self, name: str, value: float) -> None:
+    def index(self, name: str, value: float) -> None:
         """`reorg_depth` in blocks, `commit_rows`, `commit_s` in seconds."""
         match name:
             case "reorg_depth":
@@ -98,7 +98,7 @@ class Metrics:
             case _:
                 raise ValueError(f"no such observation: {name}")
 
-    def observe_step(self, service: str, seconds: float) -> None:
+    def step(self, service: str, seconds: float) -> None:
         self._steps.labels(service).observe(seconds)
 
     def render(self, status: view.Status, *, alive: bool) -> bytes:

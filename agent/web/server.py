@@ -14,16 +14,20 @@ Nothing here changes anything: only GET and HEAD exist.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
+from importlib import metadata
 from pathlib import Path
+from typing import Protocol
+from urllib.parse import urlsplit
 
 import msgspec
 from aiohttp import web
 
-from agent.web import metrics, pages, view
-from domain import errors, hashing, wire
-from kit import http, runtime
+from agent.web import metrics as meters
+from agent.web import pages, view
+from domain import chain, errors, hashing, wire
+from kit import http, logs, runtime
 from store import book, queries
 
 MAX_PAGE = 200
@@ -91,25 +95,147 @@ class Readiness(msgspec.Struct, frozen=True):
     reasons: list[str]
 
 
-class Web:
-    """Answers. `source` gives live values; the rest is read from the book at each request."""
+class Index(Protocol):
+    """What is asked of the index stage."""
 
-    def __init__(
-        self,
-        the_book: book.Book,
-        source: view.Source,
-        *,
-        clock: runtime.Clock,
-        meters: metrics.Metrics,
-        max_lag_blocks: int,
-        version: str,
-    ) -> None:
-        self._book = the_book
-        self._source = source
-        self._clock = clock
-        self._meters = meters
-        self._max_lag_blocks = max_lag_blocks
-        self._version = version
+    @property
+    def state(self) -> str: ...
+
+    @property
+    def reason(self) -> str: ...
+
+    @property
+    def remote_head(self) -> chain.BlockRef | None: ...
+
+    @property
+    def counts(self) -> Counts: ...
+
+
+class Counts(Protocol):
+    @property
+    def lies(self) -> int: ...
+
+
+class Hub(Protocol):
+    """What is asked of the report stage about the hub."""
+
+    @property
+    def url(self) -> str: ...
+
+    @property
+    def reachable(self) -> bool: ...
+
+    @property
+    def last_error(self) -> str: ...
+
+    @property
+    def last_receipt(self) -> int: ...
+
+    @property
+    def amnesia(self) -> int: ...
+
+    @property
+    def refused(self) -> int: ...
+
+
+class Waiting(Protocol):
+    """Why a stream's next frame is open, as the close stage says it."""
+
+    @property
+    def sequence(self) -> int: ...
+
+    @property
+    def reason(self) -> str: ...
+
+
+class Live(msgspec.Struct, frozen=True):
+    """The running process, as `agent.app` hands it over. `streams` maps names to ids."""
+
+    name: str
+    chain_id: int
+    deployment: bytes
+    node_url: str
+    max_lag_blocks: int
+    streams: Mapping[str, bytes]
+    book: book.Book
+    index: Index
+    supervisor: runtime.Supervisor
+    clock: runtime.Clock
+    waiting: Mapping[str, Waiting]
+    hub: Hub | None = None
+    attester: bytes | None = None
+
+    def now(self) -> view.Live:
+        """A frozen picture of this moment."""
+        head = self.index.remote_head
+        hub = self.hub
+        return view.Live(
+            name=self.name,
+            chain_id=self.chain_id,
+            deployment=self.deployment,
+            streams=self.streams,
+            node=view.Node(
+                name=urlsplit(self.node_url).netloc.rpartition("@")[2],
+                state=self.index.state,
+                reason=logs.scrub(self.index.reason),
+                head=None if head is None else head.number,
+                lies=self.index.counts.lies,
+            ),
+            services=tuple(self.supervisor.states.values()),
+            stuck=tuple(self.supervisor.stuck()),
+            attester=self.attester,
+            hub=None
+            if hub is None
+            else view.Hub(
+                url=logs.safe_url(hub.url),
+                reachable=hub.reachable,
+                last_error=logs.scrub(hub.last_error),
+                last_receipt=hub.last_receipt,
+                amnesia=hub.amnesia,
+                refused=hub.refused,
+            ),
+            waiting={name: view.Waiting(item.sequence, item.reason) for name, item in self.waiting.items()},
+        )
+
+
+def software() -> str:
+    """This software and its version, e.g. `stakeside 0.1.0`."""
+    return f"stakeside {_version()}"
+
+
+def _version() -> str:
+    try:
+        return metadata.version("stakeside")
+    except metadata.PackageNotFoundError:
+        return "0+source"
+
+
+def metrics() -> meters.Metrics:
+    return meters.Metrics(version=_version())
+
+
+@asynccontextmanager
+async def serve(
+    live: Live, metrics: meters.Metrics, *, host: str, port: int, port_file: Path | None = None
+) -> AsyncGenerator[int, None]:
+    """Serve while inside; yields the bound port, which is also in `port_file` meanwhile: `agent status` finds it there."""
+    async with http.serving(Web(live, metrics).application(), host=host, port=port) as bound:
+        if port_file is not None:
+            port_file.write_text(f"{bound}\n")
+        try:
+            yield bound
+        finally:
+            if port_file is not None:
+                port_file.unlink(missing_ok=True)
+
+
+class Web:
+    """Answers. Live values come from `live`; the rest is read from the book at each request."""
+
+    def __init__(self, live: Live, metrics: meters.Metrics) -> None:
+        self._live = live
+        self._metrics = metrics
+        self._version = _version()
 
     def application(self) -> web.Application:
         app = http.application()
@@ -117,7 +243,7 @@ class Web:
             [
                 web.get("/healthz", self._healthz),
                 web.get("/readyz", self._readyz),
-                web.get("/metrics", self._metrics),
+                web.get("/metrics", self._scrape),
                 web.get("/status", self._status),
                 web.get("/", self._page),
                 web.get("/style.css", self._style),
@@ -129,36 +255,37 @@ class Web:
         return app
 
     async def status(self) -> view.Status:
-        async with self._book.read() as c:
+        live = self._live
+        async with live.book.read() as c:
             summary = await queries.summary(c)
         return view.status(
-            self._source(),
+            live.now(),
             summary,
-            max_lag_blocks=self._max_lag_blocks,
-            now_s=int(self._clock.now()),
+            max_lag_blocks=live.max_lag_blocks,
+            now_s=int(live.clock.now()),
             version=self._version,
         )
 
     async def _healthz(self, _request: web.Request) -> web.Response:
-        stuck = list(self._source().stuck)
+        stuck = self._live.supervisor.stuck()
         return http.json_response(Health(not stuck, stuck), status=503 if stuck else 200)
 
     async def _readyz(self, _request: web.Request) -> web.Response:
         status = await self.status()
         return http.json_response(Readiness(status.ready, status.reasons), status=200 if status.ready else 503)
 
-    async def _metrics(self, _request: web.Request) -> web.Response:
-        alive = not self._source().stuck
-        body = self._meters.render(await self.status(), alive=alive)
-        return web.Response(body=body, headers={"Content-Type": metrics.CONTENT_TYPE})
+    async def _scrape(self, _request: web.Request) -> web.Response:
+        alive = not self._live.supervisor.stuck()
+        body = self._metrics.render(await self.status(), alive=alive)
+        return web.Response(body=body, headers={"Content-Type": meters.CONTENT_TYPE})
 
     async def _status(self, _request: web.Request) -> web.Response:
         return http.json_response(await self.status())
 
     async def _page(self, _request: web.Request) -> web.Response:
-        async with self._book.read() as c:
+        async with self._live.book.read() as c:
             newest = await queries.events(c, limit=NEWEST_EVENTS)
-        page = pages.status_page(await self.status(), newest, now_s=int(self._clock.now()))
+        page = pages.status_page(await self.status(), newest, now_s=int(self._live.clock.now()))
         return web.Response(text=page, content_type="text/html")
 
     async def _style(self, _request: web.Request) -> web.Response:
@@ -167,7 +294,7 @@ class Web:
     async def _events(self, request: web.Request) -> web.Response:
         limit = http.query_int(request, "limit", default=50, minimum=1, maximum=MAX_PAGE)
         before = _place(request.query.get("before"))
-        async with self._book.read() as c:
+        async with self._live.book.read() as c:
             rows = await queries.events(c, limit=limit, before=before)
         last = rows[-1] if len(rows) == limit else None
         following = None if last is None else f"{last.number}:{last.log_index}"
@@ -177,14 +304,14 @@ class Web:
         limit = http.query_int(request, "limit", default=50, minimum=1, maximum=MAX_PAGE)
         before = http.query_int(request, "before", default=-1, minimum=0, maximum=2**63 - 1)
         stream = self._stream(request.query.get("stream"))
-        async with self._book.read() as c:
+        async with self._live.book.read() as c:
             rows = await queries.frames(c, limit=limit, stream=stream, before=None if before < 0 else before)
         following = str(rows[-1].sequence) if len(rows) == limit and stream is not None else None
         return http.json_response(FramePage([_frame(row) for row in rows], following))
 
     async def _statement(self, request: web.Request) -> web.Response:
         digest = hashing.unhex(request.match_info["digest"], size=32, what="digest")
-        async with self._book.read() as c:
+        async with self._live.book.read() as c:
             found = await queries.header(c, digest)
         if found is None:
             return http.problem(404, "Not Found", "this agent has no such statement")
@@ -202,21 +329,8 @@ class Web:
         """A stream by its name or its 0x-hex id."""
         if text is None:
             return None
-        named = self._source().streams.get(text)
+        named = self._live.streams.get(text)
         return named if named is not None else hashing.unhex(text, size=32, what="stream")
-
-
-@asynccontextmanager
-async def serving(windows: Web, *, host: str, port: int, port_file: Path | None = None) -> AsyncIterator[int]:
-    """Serve while inside; yields the bound port, which is also in `port_file` meanwhile."""
-    async with http.serving(windows.application(), host=host, port=port) as bound:
-        if port_file is not None:
-            port_file.write_text(f"{bound}\n")
-        try:
-            yield bound
-        finally:
-            if port_file is not None:
-                port_file.unlink(missing_ok=True)
 
 
 def _place(text: str | None) -> tuple[int, int] | None:

@@ -5,7 +5,7 @@ Live values come from `agent.app` as one frozen `Live`; everything else is read 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -15,8 +15,9 @@ from store import queries
 
 FAILURES_TO_REPORT = 3
 """A single hiccup of a node must not flip readiness; three in a row mean that it is away."""
-DELIVERY = ("report", "adopt")
-"""Stages that need the hub. A hub that is away does not make an agent unready: it indexes, closes and signs on."""
+OPTIONAL = ("report", "adopt", "heads")
+"""Services that can fail while the agent is of use: a hub that is away stops no indexing and no signing, and polling replaces a
+websocket."""
 
 
 class Node(msgspec.Struct, frozen=True):
@@ -58,10 +59,6 @@ class Live(msgspec.Struct, frozen=True):
     attester: bytes | None = None
     hub: Hub | None = None
     waiting: Mapping[str, Waiting] = {}
-
-
-Source = Callable[[], Live]
-"""How the web asks for live values."""
 
 
 class Block(msgspec.Struct, frozen=True):
@@ -168,7 +165,7 @@ def not_ready(live: Live, summary: queries.Summary, *, max_lag_blocks: int) -> l
     for service in live.services:
         if service.status == "latched":
             reasons.append(f"service {service.name} stopped after repeated failures: {service.reason}")
-        elif service.status == "degraded" and service.name not in DELIVERY and service.in_a_row >= FAILURES_TO_REPORT:
+        elif service.status == "degraded" and service.name not in OPTIONAL and service.in_a_row >= FAILURES_TO_REPORT:
             reasons.append(f"service {service.name} keeps failing: {service.reason}")
     return [logs.scrub(reason) for reason in reasons]
 
