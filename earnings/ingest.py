@@ -14,7 +14,6 @@ from domain import errors, hashing, signatures, statement, wire
 from earnings import quorum, votes
 from earnings.seats import Seat, Seats
 
-
 MAX_CONTEXT_BYTES = 4096
 T = TypeVar("T")
 _PATH = re.compile(r" - at `\$\.?(?P<path>[^`]{1,120})`")

@@ -191,7 +191,10 @@ class Intake:
         )
 
     def _note_divergence(self, item: Vote | Withdrawal, frame: quorum.Frame, slot: quorum.Slot) -> None:
-        if not isinstance(item, Vote) or not quorum.diverged(frame.put(item.signer, slot)):
+        if not isinstance(item, Vote):
+            return
+        config = item.seat.config_digest
+        if not quorum.diverged(frame.put(item.signer, slot, {item.digest: config}), config):
             return
         self._metrics.diverged_total.inc()
         log.warning(
@@ -208,9 +211,7 @@ class Intake:
         if not following <= place.sequence < following + WINDOW or place.revision != seat.revision:
             return None
         frame = await votes.frame(c, place)
-        standing = quorum.stand(
-            frame, signers=seat.signers, k=seat.k, faulty=seat.faulty, quarantined=await votes.quarantined(c)
-        )
+        standing = votes.stand(frame, seat, await votes.quarantined(c))
         if standing.state != "quorum" or standing.leading is None:
             return None
         if any(copy.complete for copy in (await sources(c, standing.leading)).values()):

@@ -64,16 +64,18 @@ class Slot(msgspec.Struct, frozen=True):
 
 
 class Frame(msgspec.Struct, frozen=True):
-    """Everything signed about one (stream, sequence, revision). `sealed` is the digest sealed for the sequence."""
+    """Everything signed about one (stream, sequence, revision). `sealed` is the digest sealed for it; `configs` has the configDigest
+    that each attested digest was signed under: after a signer change at an unsealed frame there are two."""
 
     slots: Mapping[bytes, Slot] = {}
     sealed: bytes | None = None
+    configs: Mapping[bytes, bytes] = {}
 
     def slot(self, signer: bytes) -> Slot:
         return self.slots.get(signer, Slot())
 
-    def put(self, signer: bytes, slot: Slot) -> Frame:
-        return Frame({**self.slots, signer: slot}, self.sealed)
+    def put(self, signer: bytes, slot: Slot, configs: Mapping[bytes, bytes]) -> Frame:
+        return Frame({**self.slots, signer: slot}, self.sealed, {**self.configs, **configs})
 
 
 class Known(msgspec.Struct, frozen=True):
@@ -136,27 +138,30 @@ class Standing(msgspec.Struct, frozen=True):
     diverged: bool
 
 
-def stand(frame: Frame, *, signers: Iterable[bytes], k: int, faulty: int, quarantined: Iterable[bytes]) -> Standing:
-    """Count. Slots of others than `signers`, and of the quarantined, count for nothing.
+def stand(
+    frame: Frame, *, config: bytes, signers: Iterable[bytes], k: int, faulty: int, quarantined: Iterable[bytes]
+) -> Standing:
+    """Count. Slots of others than `signers` and of the quarantined, and digests under another `config`, count for nothing.
 
     With k > n/2 at most one digest can reach k, whatever else was signed."""
     barred = set(quarantined)
     votes: dict[bytes, list[bytes]] = {}
     for signer in sorted(set(signers) - barred):
         digest = frame.slot(signer).standing()
-        if digest is not None:
+        if digest is not None and frame.configs.get(digest) == config:
             votes.setdefault(digest, []).append(signer)
     leading = min(votes, key=lambda digest: (-len(votes[digest]), digest), default=None)
     supporters = tuple(votes[leading]) if leading is not None else ()
     if frame.sealed is not None:
-        return Standing("sealed", frame.sealed, tuple(votes.get(frame.sealed, ())), diverged(frame))
+        return Standing("sealed", frame.sealed, tuple(votes.get(frame.sealed, ())), diverged(frame, config))
     state = "quorum" if len(supporters) >= k else "validated" if len(supporters) > faulty else "collecting"
-    return Standing(state, leading, supporters, diverged(frame))
+    return Standing(state, leading, supporters, diverged(frame, config))
 
 
-def diverged(frame: Frame) -> bool:
-    """Whether two digests of this frame carry valid signatures that nobody withdrew: a flag and an alarm, not a stop."""
+def diverged(frame: Frame, config: bytes) -> bool:
+    """Whether two digests of this frame under `config` carry valid signatures that nobody withdrew: a flag and an alarm, not a stop."""
     live = {digest for slot in frame.slots.values() for digest in slot.attested if digest not in slot.withdrawn}
+    live = {digest for digest in live if frame.configs.get(digest) == config}
     if frame.sealed is not None:
         live.add(frame.sealed)
     return len(live) > 1

@@ -127,7 +127,7 @@ class Sealer:
         if seat is None:
             raise ValueError("a stream of the document has no seat")
         frame, standing = await self._standing(c, seat)
-        self._metrics.diverged.labels(seat.stream.name).set(int(quorum.diverged(frame)))
+        self._metrics.diverged.labels(seat.stream.name).set(int(quorum.diverged(frame, seat.config_digest)))
         if standing.state in ("collecting", "validated") or standing.leading is None:
             state = "validated" if standing.state == "validated" else "collecting"
             reason = f"{len(standing.supporters)} of {seat.k} equal votes"
@@ -143,7 +143,7 @@ class Sealer:
 
     async def _standing(self, c: book.Connection, seat: Seat) -> tuple[quorum.Frame, quorum.Standing]:
         frame = await votes.frame(c, votes.Place(seat.stream_id, seat.sequence, seat.revision))
-        return frame, _stand(frame, seat, await votes.quarantined(c))
+        return frame, votes.stand(frame, seat, await votes.quarantined(c))
 
     async def _refresh_wants(self, c: book.Connection, stream_id: bytes) -> None:
         """Bodies of the frames in order from the next one on, as far as each has its quorum."""
@@ -156,7 +156,7 @@ class Sealer:
             frame = None if seat is None else frames.get((sequence, seat.revision))
             if seat is None or frame is None:
                 break
-            standing = _stand(frame, seat, quarantined)
+            standing = votes.stand(frame, seat, quarantined)
             if standing.state != "quorum" or standing.leading is None:
                 break
             known = await votes.header(c, standing.leading)
@@ -290,10 +290,6 @@ def obstacle(previous: votes.Known | None, header: statement.Header) -> str | No
     return None
 
 
-def _stand(frame: quorum.Frame, seat: Seat, quarantined: frozenset[bytes]) -> quorum.Standing:
-    return quorum.stand(frame, signers=seat.signers, k=seat.k, faulty=seat.faulty, quarantined=quarantined)
-
-
 def _repeats(before: statement.Header, header: statement.Header) -> bool:
     return (before.body_root, before.carry) == (header.body_root, header.carry)
 
@@ -308,8 +304,10 @@ async def sealed_header(c: book.Connection, stream: bytes, sequence: int) -> vot
     return None if digest is None else await votes.header(c, digest)
 
 
-async def leaves_at(c: book.Connection, stream: bytes, sequence: int) -> list[statement.Leaf]:
-    """All leaves of a sealed frame, ascending by (subject, asset, kind)."""
+async def leaves_at(
+    c: book.Connection, stream: bytes, sequence: int, *, limit: int | None = None, offset: int = 0
+) -> list[statement.Leaf]:
+    """Leaves of a sealed frame, ascending by (subject, asset, kind)."""
     table = tables.leaf
     newest = (
         sa.select(table.c.subject, table.c.asset, table.c.kind, sa.func.max(table.c.sequence).label("sequence"))
@@ -319,7 +317,8 @@ async def leaves_at(c: book.Connection, stream: bytes, sequence: int) -> list[st
     )
     same = [table.c[name] == newest.c[name] for name in ("subject", "asset", "kind", "sequence")]
     query = sa.select(table).join(newest, sa.and_(*same)).where(table.c.stream == stream)
-    rows = await c.execute(query.order_by(table.c.subject, table.c.asset, table.c.kind))
+    query = query.order_by(table.c.subject, table.c.asset, table.c.kind)
+    rows = await c.execute(query if limit is None else query.limit(limit).offset(offset))
     return [
         statement.Leaf(row.subject, row.asset, row.kind, row.reward, row.penalty, msgspec.json.decode(row.parts, type=tuple[str, ...]))
         for row in rows

@@ -79,7 +79,7 @@ evidence = sa.Table(
     sa.Column("revision", columns.Whole, primary_key=True),
     sa.Column("first", columns.Bytes(32), nullable=False),
     sa.Column("second", columns.Bytes(32), nullable=False),
-    sa.Column("count", columns.Whole, nullable=False),
+    sa.Column("repeats", columns.Whole, nullable=False),
     sa.Column("open", sa.Boolean, nullable=False),
     sa.Column("at_s", columns.Whole, nullable=False),
 )

@@ -27,6 +27,13 @@ class Place(msgspec.Struct, frozen=True):
         )
 
 
+def stand(frame: quorum.Frame, seat: Seat, quarantined: frozenset[bytes]) -> quorum.Standing:
+    """Count by what the document says of the frame."""
+    return quorum.stand(
+        frame, config=seat.config_digest, signers=seat.signers, k=seat.k, faulty=seat.faulty, quarantined=quarantined
+    )
+
+
 class Known(msgspec.Struct, frozen=True):
     """A header that somebody validly signed."""
 
@@ -58,7 +65,12 @@ async def frames(c: Connection, stream: bytes, *, first: int, last: int) -> dict
         ballot = quorum.Ballot(row.withdrawn, row.replacement, row.ballot, row.id)
         mine[row.signer] = quorum.Slot(old.attested, (*old.ballots, ballot))
     sealed = {(row.sequence, row.revision): row.digest for row in await c.execute(_sealed_rows(stream, first, last))}
-    return {place: quorum.Frame(of, sealed.get(place)) for place, of in slots.items()}
+    configs: dict[tuple[int, int], dict[bytes, bytes]] = {}
+    table = tables.statement
+    query = sa.select(table.c.sequence, table.c.revision, table.c.digest, table.c.config_digest)
+    for row in await c.execute(query.where(table.c.stream == stream, table.c.sequence.between(first, last))):
+        configs.setdefault((row.sequence, row.revision), {})[row.digest] = row.config_digest
+    return {place: quorum.Frame(of, sealed.get(place), configs.get(place, {})) for place, of in slots.items()}
 
 
 def _ranged(table: sa.Table, stream: bytes, first: int, last: int) -> sa.Select[Any]:
@@ -183,13 +195,13 @@ async def accuse(c: Connection, place: Place, *, signer: bytes, conflict: tuple[
                 revision=place.revision,
                 first=conflict[0],
                 second=conflict[1],
-                count=0,
+                repeats=0,
                 open=True,
                 at_s=at_s,
             )
         )
         return True
-    await c.execute(table.update().where(mine).values(count=table.c.count + 1, open=True))
+    await c.execute(table.update().where(mine).values(repeats=table.c.repeats + 1, open=True))
     return not found.open
 
 

@@ -1,0 +1,57 @@
+"""The hub's server: one route table. In: the parts. Out: an application, and a socket with bounds on slow clients."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+from aiohttp import web
+
+from domain import errors
+from earnings.metrics import Metrics
+from earnings.web import api, feed, guard, status
+from kit import http, runtime
+
+IDLE_CONNECTION_S = 20.0
+"""A connection that has sent no complete request head by then is closed, which bounds slow senders too."""
+LINGER_S = 1.0
+"""How long an upload that was refused is read on, so that its sender sees the refusal."""
+FEED_ROUTE = "/v1/feed"
+PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
+"""Answered even when the hub is full: that is when they matter."""
+
+
+def application(
+    the_api: api.Api, the_feed: feed.Feed, the_status: status.Status, tokens: guard.Tokens, *, metrics: Metrics, clock: runtime.Clock
+) -> web.Application:
+    app = http.application(max_body_bytes=api.CHUNK_BYTES)
+    app.middlewares.append(guard.busy(metrics, clock, unbounded=PROBES | {FEED_ROUTE}))
+    app.add_routes(the_api.routes())
+    app.add_routes(the_status.routes())
+    app.add_routes([web.get(FEED_ROUTE, guard.require(tokens, the_feed.subscribe))])
+    return app
+
+
+@asynccontextmanager
+async def serving(app: web.Application, *, host: str, port: int, shutdown_s: float = 5.0) -> AsyncGenerator[int, None]:
+    """Serve while inside; yields the bound port."""
+    runner = web.AppRunner(
+        app,
+        access_log=None,
+        handle_signals=False,
+        shutdown_timeout=shutdown_s,
+        keepalive_timeout=IDLE_CONNECTION_S,
+        lingering_time=LINGER_S,
+    )
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, host, port)
+        try:
+            await site.start()
+        except OSError as error:
+            raise errors.BadConfig(
+                f"cannot listen: {error.strerror or error}", value=f"{host}:{port}", cure="choose another web.port"
+            ) from None
+        yield int(runner.addresses[0][1])
+    finally:
+        await runner.cleanup()
