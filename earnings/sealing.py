@@ -299,6 +299,8 @@ def _hashed(leaves: Sequence[statement.Leaf]) -> dict[bodies.Key, bodies.Entry]:
 
 
 async def sealed_header(c: book.Connection, stream: bytes, sequence: int) -> votes.Known | None:
+    if sequence < 0:
+        return None
     table = tables.sealed
     digest = await c.scalar(sa.select(table.c.digest).where(table.c.stream == stream, table.c.sequence == sequence))
     return None if digest is None else await votes.header(c, digest)
@@ -307,7 +309,9 @@ async def sealed_header(c: book.Connection, stream: bytes, sequence: int) -> vot
 async def leaves_at(
     c: book.Connection, stream: bytes, sequence: int, *, limit: int | None = None, offset: int = 0
 ) -> list[statement.Leaf]:
-    """Leaves of a sealed frame, ascending by (subject, asset, kind)."""
+    """Leaves of a sealed frame, ascending by (subject, asset, kind); none before the first frame."""
+    if sequence < 0:
+        return []
     table = tables.leaf
     newest = (
         sa.select(table.c.subject, table.c.asset, table.c.kind, sa.func.max(table.c.sequence).label("sequence"))
