@@ -379,7 +379,8 @@ def _suggestion(text: str) -> int | None:
         blocks = int(found[2], 16) - int(found[1], 16) + 1
         return blocks if blocks >= 1 else None
     found = _AT_MOST.search(text)
-    if found and "result" not in text.lower() and "logs" not in text.lower().replace("getlogs", ""):
+    lower = text.lower().replace("getlogs", "")
+    if found and not any(other in lower for other in ("result", "logs", "response")):  # limits of something else than blocks
         blocks = int(re.sub(r"[,.]", "", found[1])) * (1000 if found[2] else 1)
         return blocks if blocks >= 1 else None
     return None
