@@ -31,10 +31,12 @@ async def build(
     async with the_book.read() as c:
         stored = await _current(c, document, stream, sequence)
         before = None if sequence == 0 else await _current(c, document, stream, sequence - 1)
-        rows = await logs.between(c, protocol=protocol, first=stored.header.from_position, last=stored.header.to_position)
+        rows = await logs.between(
+            c, protocol=protocol, first=stored.header.from_position, last=stored.header.to_position
+        )
         kept = await receipts.for_digest(c, stored.digest)
-        own = await votes.for_digest(c, stored.digest)
-        own_before = [] if before is None else await votes.for_digest(c, before.digest)
+        own = await votes.by_digest(c, stored.digest)
+        own_before = None if before is None else await votes.by_digest(c, before.digest)
     previous = None
     if before is not None:
         previous = {
@@ -60,13 +62,14 @@ async def _current(
     found = await statements.current(c, stream.id(), sequence, document.revision(stream, sequence))
     if found is None:
         raise errors.BadConfig(
-            f"the book has no frame {sequence} of stream {stream.name}", cure="see `stakeside agent status` for the frames there are"
+            f"the book has no frame {sequence} of stream {stream.name}",
+            cure="see `stakeside agent status` for the frames there are",
         )
     return found
 
 
 async def _certificate(
-    hub: http.HubClient | None, stream: deployment.Stream, stored: statements.Stored, own: list[votes.Attested]
+    hub: http.HubClient | None, stream: deployment.Stream, stored: statements.Stored, own: votes.Attested | None
 ) -> wire.Certificate:
     if hub is not None:
         try:
@@ -75,7 +78,7 @@ async def _certificate(
             raise errors.BadConfig(
                 f"the hub has no certificate for frame {stored.sequence}", cure="choose a sealed frame, or wait"
             ) from error
-    cast = [wire.decode(vote.payload, wire.Attestation, what="own vote") for vote in own if vote.kind == "attestation"]
+    cast = [] if own is None else [wire.decode(own.payload, wire.Attestation, what="own vote")]
     return wire.Certificate(
         config_digest=hashing.hex0x(stored.config_digest),
         chain_id=str(stream.chain),
@@ -85,9 +88,7 @@ async def _certificate(
     )
 
 
-def _receipt(
-    document: deployment.Document, stream: deployment.Stream, item: receipts.Received
-) -> wire.SignedReceipt:
+def _receipt(document: deployment.Document, stream: deployment.Stream, item: receipts.Received) -> wire.SignedReceipt:
     receipt = statement.Receipt(item.digest, item.attester, item.number, item.previous)
     return wire.SignedReceipt(
         chain_id=str(stream.chain),

@@ -33,7 +33,26 @@ def register(subparsers: serving.Subparsers[argparse.ArgumentParser]) -> None:
     status_.add_argument("--json", action="store_true", help="print the JSON of /status")
     status_.add_argument("--quiet", action="store_true", help="print nothing: only the exit code")
     status_.add_argument("--alive", action="store_true", help="ask only whether the process is alive")
-    for command, handler in ((run_, run), (check_, check), (status_, status)):
+    export_ = commands.add_parser("export", help="write a frame as statement.json, for `stakeside verify`")
+    export_.add_argument("--stream", help="default: the first one")
+    export_.add_argument("--sequence", type=int, help="default: the newest sealed frame")
+    export_.add_argument("--out", type=Path, default=Path("statement.json"), metavar="FILE")
+    rederive_ = commands.add_parser(
+        "rederive", help="derive a stream's frames anew at the next start, and withdraw votes that differ (agent stopped)"
+    )
+    rederive_.add_argument("--stream", required=True)
+    rederive_.add_argument("--from", dest="first", type=int, required=True, metavar="SEQUENCE")
+    clear_ = commands.add_parser("clear-latch", help="let the agent go on after a durable stop (agent stopped)")
+    clear_.add_argument("name", help="as /readyz names it, for example finality")
+    clear_.add_argument("--by", required=True, help="who decided; stays in the book")
+    for command, handler in (
+        (run_, run),
+        (check_, check),
+        (status_, status),
+        (export_, export),
+        (rederive_, rederive),
+        (clear_, clear_latch),
+    ):
         command.add_argument("--config", type=Path, default=Path(DEFAULT), metavar="FILE", help=f"default: {DEFAULT}")
         command.set_defaults(run=handler)
 
@@ -60,9 +79,9 @@ def check(args: argparse.Namespace) -> int:
 
     loaded = _load(args)
     logs.configure(loaded.log.format, "error")
-    from agent import app
+    from agent import checks
 
-    results = asyncio.run(app.check(loaded))
+    results = asyncio.run(checks.check(loaded))
     shown = settings.redacted(loaded)
     passed = all(result.ok for result in results)
     if args.json:
@@ -97,6 +116,33 @@ def status(args: argparse.Namespace) -> int:
         sys.stdout.write("\n".join([f"ready: {'yes' if code == 200 else 'no'}", *serving.outline(reasons, 1)]) + "\n")
         sys.stdout.write("\n".join(serving.outline(shown)) + "\n")
     return (0 if code == 200 else 1) if alive else 2
+
+
+def export(args: argparse.Namespace) -> int:
+    from agent import operations
+
+    content = asyncio.run(operations.export_statement(_load(args), args.stream, sequence=args.sequence))
+    args.out.write_bytes(content)
+    sys.stdout.write(f"{args.out}: check it with `stakeside verify {args.out}`\n")
+    return 0
+
+
+def rederive(args: argparse.Namespace) -> int:
+    from agent import operations
+
+    count = asyncio.run(operations.rederive(_load(args), args.stream, first=args.first))
+    sys.stdout.write(f"{count} frames of {args.stream} will be derived anew\n")
+    return 0
+
+
+def clear_latch(args: argparse.Namespace) -> int:
+    import time
+
+    from agent import operations
+
+    cleared = asyncio.run(operations.clear_latch(_load(args), args.name, by=args.by, at_s=time.time()))
+    sys.stdout.write(f"latch {args.name} {'cleared' if cleared else 'is not set'}\n")
+    return 0 if cleared else 1
 
 
 def _base(loaded: settings.AgentSettings) -> str:

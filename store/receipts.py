@@ -40,6 +40,8 @@ class KeptLike(Protocol):
 async def save(c: Connection, *, hub: str, attester: bytes, kept: KeptLike, at_s: float) -> None:
     """The same receipt again changes nothing. Raises BadAnswer when it contradicts its neighbours or the one with its number."""
     new = Kept(kept.number, kept.digest, kept.id, kept.previous, kept.signature)
+    if new.number < 1:
+        raise errors.BadAnswer("receipts are numbered from 1: the hub's receipts do not chain", value=new.number)
     around = {
         number: await at(c, hub=hub, attester=attester, number=number)
         for number in (new.number - 1, new.number, new.number + 1)
@@ -94,3 +96,23 @@ def _select(hub: str, attester: bytes) -> AnySelect:
     return sa.select(receipt.c.number, receipt.c.digest, receipt.c.own, receipt.c.previous, receipt.c.signature).where(
         receipt.c.hub == hub, receipt.c.attester == attester, receipt.c.archived_at_s.is_(None)
     )
+
+
+class Received(msgspec.Struct, frozen=True):
+    """A receipt with whom it was for."""
+
+    attester: bytes
+    number: int
+    digest: bytes
+    previous: bytes
+    signature: bytes
+
+
+async def for_digest(c: Connection, digest: bytes) -> list[Received]:
+    """Receipts in force that name this item, of every hub, by attester and number."""
+    query = (
+        sa.select(receipt.c.attester, receipt.c.number, receipt.c.digest, receipt.c.previous, receipt.c.signature)
+        .where(receipt.c.digest == digest, receipt.c.archived_at_s.is_(None))
+        .order_by(receipt.c.attester, receipt.c.number)
+    )
+    return [Received(*row) for row in await c.rows(query)]

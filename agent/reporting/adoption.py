@@ -28,7 +28,9 @@ def check(
     header = wire.header_from_wire(certificate.header)
     config_digest = document.config_digest(stream, header.sequence)
     if hashing.unhex(certificate.config_digest, size=32, what="configDigest") != config_digest:
-        raise errors.BadAnswer("the certificate is for another signer epoch or deployment", value=certificate.config_digest)
+        raise errors.BadAnswer(
+            "the certificate is for another signer epoch or deployment", value=certificate.config_digest
+        )
     domain = statement.Domain(chain_id=stream.chain, config_digest=config_digest)
     digest = statement.header_digest(header, domain)
     _check_header(document, stream, header)
@@ -59,7 +61,9 @@ def _check_signatures(epoch: deployment.Epoch, digest: bytes, votes: tuple[wire.
     signed = {signatures.recover(digest, hashing.unhex(vote.signature, size=65, what="signature")) for vote in votes}
     valid = signed & allowed
     if len(valid) < epoch.k:
-        raise errors.BadAnswer(f"the certificate has {len(valid)} signatures of the document's signers", cure=f"{epoch.k} are needed")
+        raise errors.BadAnswer(
+            f"the certificate has {len(valid)} signatures of the document's signers", cure=f"{epoch.k} are needed"
+        )
 
 
 def _check_body(header: statement.Header, body: statement.Body) -> None:

@@ -35,8 +35,6 @@ class Signed(msgspec.Struct, frozen=True):
     payload: bytes
 
 
-
-
 def attestation(
     header: statement.Header,
     domain: statement.Domain,
@@ -58,9 +56,7 @@ def attestation(
     return Signed(statement.header_digest(header, domain), "attestation", wire.encode(payload))
 
 
-def replacement(
-    replace: statement.Replace, domain: statement.Domain, *, signer: bytes, signature: bytes
-) -> Signed:
+def replacement(replace: statement.Replace, domain: statement.Domain, *, signer: bytes, signature: bytes) -> Signed:
     payload = wire.Replacement(
         config_digest=hashing.hex0x(domain.config_digest),
         chain_id=str(domain.chain_id),

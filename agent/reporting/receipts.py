@@ -9,29 +9,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-import msgspec
-
 from domain import deployment, errors, hashing, signatures, statement, wire
+from store import receipts as rows
 
-
-class Kept(msgspec.Struct, frozen=True):
-    """A verified receipt. `id` is its own digest, which the next receipt names; `signature` is the hub's."""
-
-    number: int
-    digest: bytes
-    id: bytes
-    previous: bytes
-    signature: bytes
-
+Kept = rows.Kept
+"""A verified receipt, as the book keeps it: `id` is its own digest, which the next receipt names."""
 
 Verdict = Literal["next", "known", "gap", "amnesia"]
 """next: continues the chain. known: the same receipt again. gap: later ones exist, fetch those between.
 amnesia: the hub numbers anew; everything has to be sent to it once more."""
 
 
-def verify(
-    signed: wire.SignedReceipt, *, document: deployment.Document, chain_id: int, attester: bytes
-) -> Kept:
+def verify(signed: wire.SignedReceipt, *, document: deployment.Document, chain_id: int, attester: bytes) -> Kept:
     """The receipt, if one of the document's hub keys signed it for us. Raises BadAnswer otherwise."""
     if wire.uint(signed.chain_id, bits=256, what="chainId") != chain_id:
         raise errors.BadAnswer("the receipt is for another chain", value=signed.chain_id)
@@ -40,9 +29,7 @@ def verify(
     receipt = wire.receipt_from_wire(signed.receipt)
     if receipt.attester != attester:
         raise errors.BadAnswer("the receipt is for another attester", value=signed.receipt.attester)
-    digest = statement.receipt_digest(
-        receipt, statement.hub_domain(chain_id=chain_id, deployment=document.digest())
-    )
+    digest = statement.receipt_digest(receipt, statement.hub_domain(chain_id=chain_id, deployment=document.digest()))
     signature = hashing.unhex(signed.signature, size=65, what="receipt signature")
     signer = hashing.hex0x(signatures.recover(digest, signature))
     if signer != key_in_force(document.receipt_keys, receipt.receipt_number):

@@ -88,7 +88,9 @@ class AdoptService:
         body = await self._hub.body(root, digest, leaf_count=leaf_count)
         adopted = await asyncio.to_thread(adoption.check, self._document, plan.stream, certificate, body)
         if adopted.digest != digest or adopted.header.sequence != sequence:
-            raise errors.BadAnswer("the hub handed out another statement than was asked for", value=adopted.header.sequence)
+            raise errors.BadAnswer(
+                "the hub handed out another statement than was asked for", value=adopted.header.sequence
+            )
         return adopted
 
     async def _anchor(self, item: adoption.Adopted) -> chain.Header:

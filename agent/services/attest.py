@@ -161,9 +161,7 @@ class AttestService:
         withdrawn: bytes,
     ) -> tuple[envelope.Signed, votes.Attested]:
         ballot = 1 + max((vote.ballot for vote in earlier), default=0)
-        replace = statement.Replace(
-            stored.stream, stored.sequence, stored.revision, withdrawn, stored.digest, ballot
-        )
+        replace = statement.Replace(stored.stream, stored.sequence, stored.revision, withdrawn, stored.digest, ballot)
         signature = await self._signer.sign_digest(statement.replace_digest(replace, domain))
         signed = envelope.replacement(replace, domain, signer=self._signer.address, signature=signature)
         return signed, self._vote(stored, signed, digest=signed.id, ballot=ballot)

@@ -66,6 +66,7 @@ class CloseService:
     async def _close_next(self, plan: StreamPlan) -> bool:
         """True when a frame was closed. What keeps it open is a reason, not an error."""
         name = plan.stream.name
+        stored: list[statements.Stored] = []
         async with self._book.read() as c:
             sequence, before = await self._next(c, plan)
             reason = await self._why_open(c, plan, sequence)
@@ -74,7 +75,6 @@ class CloseService:
                     stored = await self._derive(c, plan, sequence, before)
                 except errors.Parked as error:
                     reason = str(error)
-                    stored = []
         if reason is not None:
             self.waiting[name] = Waiting(name, sequence, reason)
             return False
@@ -83,7 +83,9 @@ class CloseService:
         async with self._book.write() as c:
             for item in stored:
                 await statements.save(c, item, at_s=int(self._clock.now()))
-            await cursors.put(c, f"close:{name}", cursors.Cursor(stored[-1].header.to_position, stored[-1].header.to_anchor, 0))
+            await cursors.put(
+                c, f"close:{name}", cursors.Cursor(stored[-1].header.to_position, stored[-1].header.to_anchor, 0)
+            )
         faults.point("close.after_commit")
         return True
 
@@ -109,9 +111,7 @@ class CloseService:
                 return sequence
         return None
 
-    async def _stored(
-        self, c: book.Connection, plan: StreamPlan, sequence: int, revision: int
-    ) -> statements.Stored:
+    async def _stored(self, c: book.Connection, plan: StreamPlan, sequence: int, revision: int) -> statements.Stored:
         found = await statements.current(c, plan.stream.id(), sequence, revision)
         if found is None:
             raise errors.StoreError(
@@ -221,5 +221,3 @@ async def _after(c: book.Connection, first: int) -> chain.Header:
     """The first block's header, made from its parent's when only frame ends were kept."""
     parent = await _header(c, first - 1)
     return chain.Header(first, hashing.ZERO32, parent.hash, parent.time, hashing.ZERO32, hashing.ZERO32, b"")
-
-

@@ -323,7 +323,10 @@ class IndexService:
             found = await self._evidence.block_by_receipts(parent=parent)
         if first >= self._start:
             return found
-        cut = (block if block.header.number >= self._start else msgspec.structs.replace(block, logs=()) for block in found.blocks)
+        cut = (
+            block if block.header.number >= self._start else msgspec.structs.replace(block, logs=())
+            for block in found.blocks
+        )
         return evidence.Range(first, last, tuple(cut))
 
     async def _missing(self, first: int, last: int, reason: str) -> float:
@@ -356,7 +359,9 @@ class IndexService:
                     return self._poll_s  # the fork moved on while we walked it
                 self.state, self.reason = "following", ""
                 await self._finalize(machine, tip, final_number)
-                return 0.0 if final_number > machine.head.number or tip.head.number > machine.head.number else self._poll_s
+                return (
+                    0.0 if final_number > machine.head.number or tip.head.number > machine.head.number else self._poll_s
+                )
             case follower.Behind():
                 self.state = "behind"
                 self.reason = f"the node's head {output.remote} is lower than the index's {output.local}"

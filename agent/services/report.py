@@ -120,7 +120,9 @@ class ReportService:
             return
         faults.point("report.before_commit")
         async with self._book.write() as c:
-            await receipts.save(c, hub=self._hub.url, attester=self._attester, kept=receipt, at_s=int(self._clock.now()))
+            await receipts.save(
+                c, hub=self._hub.url, attester=self._attester, kept=receipt, at_s=int(self._clock.now())
+            )
             await outbox.close(c, item.id, receipt.id)
         faults.point("report.after_commit")
         self.state.last_receipt = max(receipt.number, self.state.last_receipt)
@@ -135,9 +137,7 @@ class ReportService:
             if not page:
                 raise errors.BadAnswer("the hub skipped a receipt and cannot show it", value=number + 1)
             for signed in page:
-                kept = judge.verify(
-                    signed, document=self._document, chain_id=self._chain_id, attester=self._attester
-                )
+                kept = judge.verify(signed, document=self._document, chain_id=self._chain_id, attester=self._attester)
                 if (kept.number, kept.previous) != (number + 1, link):
                     raise errors.BadAnswer("the hub's receipts do not chain", value=kept.number)
                 number, link = kept.number, kept.id
@@ -147,7 +147,9 @@ class ReportService:
             raise errors.BadAnswer("the hub's receipts do not chain", value=until.number)
         async with self._book.write() as c:
             for kept in found:
-                await receipts.save(c, hub=self._hub.url, attester=self._attester, kept=kept, at_s=int(self._clock.now()))
+                await receipts.save(
+                    c, hub=self._hub.url, attester=self._attester, kept=kept, at_s=int(self._clock.now())
+                )
 
     async def _start_over(self, receipt: judge.Kept) -> None:
         """The hub numbers anew: keep its old receipts as history and send everything again."""

@@ -147,7 +147,9 @@ class HubClient:
                 status = response.status
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise errors.Transient(
-                f"the hub does not answer: {type(error).__name__}", value=self.url, cure="check hub.url and the hub's /readyz"
+                f"the hub does not answer: {type(error).__name__}",
+                value=self.url,
+                cure="check hub.url and the hub's /readyz",
             ) from None
         if status in (200, 202):
             return body

@@ -1,0 +1,94 @@
+"""`agent check`: try everything the settings name, one after the other. In: settings. Out: a line for each, with advice.
+
+Nothing is written, not even an empty book.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from pathlib import Path
+
+import aiohttp
+import msgspec
+
+from agent import app
+from config import settings
+from domain import errors, hashing
+from indexers.chain import reader
+from kit import http, jsonrpc
+
+CHECK_S = 5.0
+"""Longest wait for one connection."""
+
+
+class Check(msgspec.Struct, frozen=True):
+    name: str
+    ok: bool
+    detail: str
+    advice: str = ""
+
+
+async def check(loaded: settings.AgentSettings) -> list[Check]:
+    """One check for everything the settings name."""
+    try:
+        parts = app.assemble(loaded)
+    except errors.StakesideError as error:
+        return [Check("configuration", False, error.what, str(error))]
+    done = [
+        Check("configuration", True, f"deployment {hashing.hex0x(parts.document.digest())[:18]}…, proof {parts.proof}")
+    ]
+    done.append(await _try("book", _check_book(parts)))
+    async with http.client_session(timeout_s=CHECK_S) as session:
+        endpoint = jsonrpc.Endpoint(loaded.node.url, session=session, timeout_s=CHECK_S)
+        done.append(await _try("node", _check_node(parts, endpoint)))
+        done.append(await _try("attester", _check_signer(parts)))
+        if loaded.hub is not None:
+            done.append(await _try("hub", _check_hub(loaded, session)))
+    return done
+
+
+async def _try(name: str, attempt: Awaitable[str]) -> Check:
+    try:
+        return Check(name, True, await attempt)
+    except errors.StakesideError as error:
+        return Check(name, False, error.what, error.cure or str(error))
+
+
+async def _check_book(parts: app.Parts) -> str:
+    file = Path(parts.settings.agent.store.removeprefix("sqlite:///"))
+    if parts.settings.agent.store.startswith("sqlite:///") and not file.exists():
+        return f"will be created at {file}"
+    the_book = await app.open_book(parts, read_only=True)
+    await the_book.close()
+    return "belongs to this deployment and chain"
+
+
+async def _check_node(parts: app.Parts, endpoint: jsonrpc.Endpoint) -> str:
+    tip = await reader.Reader(endpoint, finality_tag=parts.chain.finality == "tag").tip()
+    if tip.chain_id != parts.chain.id or hashing.hex0x(tip.genesis) != parts.chain.genesis:
+        raise errors.WrongChain(
+            f"the node serves chain {tip.chain_id} with genesis {hashing.hex0x(tip.genesis)[:18]}…",
+            cure=f"the document is about chain {parts.chain.id}, genesis {parts.chain.genesis[:18]}…",
+        )
+    final = "no finalized block yet" if tip.finalized is None else f"finalized {tip.finalized.number}"
+    return f"{await app.node_version(endpoint)}, chain {tip.chain_id}, head {tip.head.number}, {final}"
+
+
+async def _check_signer(parts: app.Parts) -> str:
+    signer = app.signer_of(parts)
+    if signer is None:
+        return "none: this agent only observes"
+    await signer.sign_digest(hashing.keccak256(b"stakeside agent check"))
+    address = hashing.hex0x(signer.address)
+    if not any(address in epoch.signers for epoch in parts.document.epochs):
+        raise errors.BadConfig(
+            f"no epoch of the document lists {address}", cure="add the signer to the document or use another key"
+        )
+    return f"{address} signs and is listed in the document"
+
+
+async def _check_hub(loaded: settings.AgentSettings, session: aiohttp.ClientSession) -> str:
+    hub = app.hub_of(loaded, session)
+    assert hub is not None
+    await hub.streams()
+    return f"answers at {loaded.hub.url if loaded.hub else ''}"

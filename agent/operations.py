@@ -1,0 +1,87 @@
+"""What an operator does beside a running agent or while it is stopped. In: settings. Out: a file, or a changed book.
+
+Each opens the book itself; those that write need the agent stopped, since a book has one writer.
+"""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+
+from agent import app, export
+from agent.reporting.sinks import http as hub_http
+from agent.services.plan import StreamPlan
+from config import settings
+from domain import errors, hashing
+from kit import http
+from store import book, cursors, latches, statements
+
+
+async def clear_latch(loaded: settings.AgentSettings, name: str, *, by: str, at_s: float) -> bool:
+    """False when no such latch is set. `by` stays in the book."""
+    the_book = await app.open_book(app.assemble(loaded), read_only=False)
+    try:
+        async with the_book.write() as c:
+            return await latches.clear(c, name, by=by, at_s=at_s)
+    finally:
+        await the_book.close()
+
+
+async def rederive(loaded: settings.AgentSettings, stream_name: str, *, first: int) -> int:
+    """Set the statements of a stream from frame `first` on aside, so that the next run derives and votes them anew; returns how
+    many. What changed is voted by a Replace: for frames that are sealed already the hub will refuse it."""
+    parts = app.assemble(loaded)
+    plan = next((plan for plan in parts.plans if plan.stream.name == stream_name), None)
+    if plan is None:
+        raise errors.BadConfig("this agent has no such stream", value=stream_name)
+    the_book = await app.open_book(parts, read_only=False)
+    try:
+        async with the_book.write() as c:
+            found = 0
+            sequence = first
+            while (stored := await statements.first_from(c, plan.stream.id(), sequence)) is not None:
+                if stored.origin == "derived":
+                    await statements.supersede(c, stored.digest)
+                    found += 1
+                sequence = stored.sequence + 1
+            seen = await cursors.get(c, f"attest:{stream_name}")
+            if seen is not None and seen.number > first:
+                await cursors.put(c, f"attest:{stream_name}", cursors.Cursor(first, hashing.ZERO32, 0))
+            return found
+    finally:
+        await the_book.close()
+
+
+async def export_statement(loaded: settings.AgentSettings, stream_name: str | None, *, sequence: int | None) -> bytes:
+    """`statement.json` of a frame (the newest sealed one without `sequence`). Works beside the running agent."""
+    parts = app.assemble(loaded)
+    names = [plan.stream.name for plan in parts.plans]
+    if not names or (stream_name is not None and stream_name not in names):
+        raise errors.BadConfig("this agent has no such stream", value=stream_name, cure=f"it has {names}")
+    plan = parts.plans[0 if stream_name is None else names.index(stream_name)]
+    source = next(item for item in parts.manifests if item.name == plan.protocol)
+    the_book = await app.open_book(parts, read_only=True)
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(the_book.close)
+        session = await stack.enter_async_context(http.client_session())
+        hub = app.hub_of(loaded, session)
+        if sequence is None:
+            sequence = await _newest(the_book, plan, hub)
+        return await export.build(
+            the_book,
+            parts.document,
+            plan.stream,
+            protocol=plan.protocol,
+            rulesets={plan.ruleset: source.ruleset_json(plan.stream, proof=plan.proof)},
+            sequence=sequence,
+            hub=hub,
+        )
+
+
+async def _newest(the_book: book.Book, plan: StreamPlan, hub: hub_http.HubClient | None) -> int:
+    async with the_book.read() as c:
+        latest = await statements.latest(c, plan.stream.id())
+    sealed = None if hub is None else await hub.last_sealed(plan.stream.id())
+    known = [n for n in (None if latest is None else latest.sequence, sealed) if n is not None]
+    if latest is None or (hub is not None and sealed is None):
+        raise errors.BadConfig(f"stream {plan.stream.name} has no sealed frame yet", cure="wait for the first one")
+    return min(known)
