@@ -67,7 +67,8 @@ class Reader:
             calls.append(("eth_getBlockByNumber", ["finalized", False]))
         answers = await self.endpoint.batch(calls, msgspec.Raw)
         chain_id = wire.number(_json(answers[0], str, "eth_chainId"), "chain id")
-        blocks = [self._header(raw) for raw in answers[1:]]
+        # Genesis is compared with the configured hash, not proven: a foreign one is another chain rather than a lie.
+        blocks = [self._header(answers[1], recompute=False), *(self._header(raw) for raw in answers[2:])]
         if blocks[0] is None or blocks[1] is None:
             raise errors.Transient(f"{self.endpoint.name} has no head yet", cure="wait until the node has synchronised")
         if blocks[0].number != 0:
@@ -151,11 +152,11 @@ class Reader:
         raw = await self.endpoint.call("eth_getBlockReceipts", [text], msgspec.Raw, what=str(ref))
         return _json(raw, list[wire.Receipt], "eth_getBlockReceipts") if not _is_null(raw) else None
 
-    def _header(self, raw: msgspec.Raw) -> chain.Header | None:
+    def _header(self, raw: msgspec.Raw, *, recompute: bool = True) -> chain.Header | None:
         if _is_null(raw):
             return None
         block = _json(raw, wire.Block, "a block")
-        if not self.recompute:
+        if not (self.recompute and recompute):
             return wire.header(block)
         try:
             return proof.header(block)
