@@ -190,7 +190,7 @@ def _offline_step(stages: _Stages, step: _Step) -> None:
 def _replayed(stages: _Stages, step: _Step, logs: tuple[contents.Log, ...]) -> None:
     body = step.frame.signed.body
     carry = None if step.previous is None else step.previous.signed.body.carry
-    ledger = stages.get("replay", lambda: checks.step(carry, "previous.body.carry", logs, step.rules))
+    ledger = stages.get("replay", lambda: checks.step(carry, "statement.previous.body.carry", logs, step.rules))
     if ledger is None:
         return
     stages.run("leaves", lambda: checks.equal_leaves(ledger, body.leaves, step.frame.stream, step.rules.protocol))

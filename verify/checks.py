@@ -278,7 +278,7 @@ def _check_neighbours(last: Log, log: Log) -> None:
 
 
 def evidence_equals(folded: bytes, head: Header, count: int) -> str:
-    _same("certificate.header.evidence", "not the fold of the logs", folded, head.evidence)
+    _same("statement.certificate.header.evidence", "not the fold of the logs", folded, head.evidence)
     return f"{count} logs fold to the evidence that was signed"
 
 

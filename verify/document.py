@@ -76,7 +76,7 @@ class Document:
         for stream in self.streams:
             if stream.id == stream_id:
                 return stream
-        raise Difference("header.stream", "the document has no such stream", got=stream_id)
+        raise Difference("statement.certificate.header.stream", "the document has no such stream", got=stream_id)
 
     def epoch(self, stream: Stream, sequence: int) -> Epoch:
         """The last epoch that starts for the stream at or before the frame."""

@@ -55,7 +55,7 @@ def identify(node: Rpc, chain: Chain) -> str:
 def anchor(node: Rpc, chain: Chain, header: Header) -> str:
     """The frame's last block is the header's, and final."""
     last = blocks(node, header.to_position, header.to_position)[0]
-    where = "certificate.header"
+    where = "statement.certificate.header"
     _same(f"{where}.toAnchor", f"not the chain's block {last.number}", last.hash, header.to_anchor)
     _same(f"{where}.stateRoot", f"not that of block {last.number}", last.state_root, header.state_root)
     _same(f"{where}.toTime", f"not the time of block {last.number}", last.time, header.to_time)
@@ -72,7 +72,7 @@ def anchor(node: Rpc, chain: Chain, header: Header) -> str:
 
 def same_edges(proven: Proven, header: Header) -> str:
     """The header's anchors are the ends of the chain of parents that was walked."""
-    where = "certificate.header"
+    where = "statement.certificate.header"
     _same(
         f"{where}.fromAnchor", f"not the parent of block {proven.first.number}", proven.first.parent, header.from_anchor
     )
@@ -274,10 +274,10 @@ def _same_header(header: Header, digest_of: dict[int, bytes], target: checks.Fra
     for field in fields(Header):
         if field.name not in ("revision", "previous", "supersedes"):
             expected, got = getattr(header, field.name), getattr(told, field.name)
-            _same(f"certificate.header.{camel(field.name)}", "the chain yields another value", expected, got)
+            _same(f"statement.certificate.header.{camel(field.name)}", "the chain yields another value", expected, got)
     mine = digest_of[told.revision]
     _same(
-        "certificate.digest",
+        "statement.certificate.digest",
         "the chain yields another previous or superseded frame",
         mine,
         target.signed.certificate.digest,

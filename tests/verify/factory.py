@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -166,29 +166,28 @@ class History:
         self._parent = hashing.keccak256(b"before the start")
 
     def play(self, first: int, last: int, *, most: int = 4) -> None:
-        """Blocks `first` to `last`, each with up to `most` events."""
+        """Blocks `first` to `last`, each with up to `most` random events."""
         for number in range(first, last + 1):
-            header = chain.Header(
-                number=number,
-                hash=hashing.keccak256(b"block" + hashing.word(number)),
-                parent=self._parent,
-                time=1_700_000_000 + number * BLOCK_S,
-                state_root=hashing.keccak256(b"state" + hashing.word(number)),
-                receipts_root=hashing.keccak256(b"receipts" + hashing.word(number)),
-                bloom=bytes(256),
-            )
-            self._parent = header.hash
-            self.headers[number] = header
-            for index in range(self.random.randint(0, most)):
-                self._one(header, index * 2 + 1)
+            self.script(number, *[self._draw] * self.random.randint(0, most))
 
-    def _one(self, header: chain.Header, index: int) -> None:
-        at = events.At(
-            header.ref, index, header.time, hashing.keccak256(hashing.word(header.number) + hashing.word(index))
+    def script(self, number: int, *makers: Callable[[events.At], events.StakingEvent]) -> None:
+        """One block with the events that the makers return."""
+        header = chain.Header(
+            number=number,
+            hash=hashing.keccak256(b"block" + hashing.word(number)),
+            parent=self._parent,
+            time=1_700_000_000 + number * BLOCK_S,
+            state_root=hashing.keccak256(b"state" + hashing.word(number)),
+            receipts_root=hashing.keccak256(b"receipts" + hashing.word(number)),
+            bloom=bytes(256),
         )
-        event = self._draw(at)
-        self.book.apply(event)
-        self.entries.append(frames.Entry(log_of(event), event))
+        self._parent = header.hash
+        self.headers[number] = header
+        for index, make in enumerate(makers):
+            tx_hash = hashing.keccak256(hashing.word(number) + hashing.word(index))
+            event = make(events.At(header.ref, index * 2 + 1, header.time, tx_hash))
+            self.book.apply(event)
+            self.entries.append(frames.Entry(log_of(event), event))
 
     def _draw(self, at: events.At) -> events.StakingEvent:
         choice, book = self.random, self.book
@@ -201,8 +200,8 @@ class History:
         released = [t for t, u in book.unbondings.items() if u.release_time <= at.time]
         possible: list[events.StakingEvent] = [
             events.Delegated(at, validator, delegator, choice.choice((1, 7, choice.randint(1, 10**20)))),
-            self._reward(at, validator, pool),
-            self._reward(at, validator, pool),
+            self.reward(at, validator, pool),
+            self.reward(at, validator, pool),
             events.CommissionChanged(at, validator, choice.choice((0, 10_000, choice.randint(0, 10_000)))),
         ]
         if position.stake:
@@ -225,8 +224,12 @@ class History:
             possible.append(events.Slashed(at, validator, pool.total_stake * bps // 10_000, bps))
         return choice.choice(possible)
 
-    def _reward(self, at: events.At, validator: bytes, pool: reward_per_share.Pool) -> events.RewardAccrued:
-        amount = self.random.choice((1, 3, self.random.randint(1, 10**19)))
+    def reward(
+        self, at: events.At, validator: bytes, pool: reward_per_share.Pool, amount: int | None = None
+    ) -> events.RewardAccrued:
+        """A reward as the contract would report it, commission and index included."""
+        if amount is None:
+            amount = self.random.choice((1, 3, self.random.randint(1, 10**19)))
         commission = amount * pool.commission_bps // 10_000
         after = msgspec.structs.replace(pool)
         book = reward_per_share.Book(scale=SCALE)
@@ -386,6 +389,19 @@ class Maker:
 
 def plain(value: object) -> Any:
     return msgspec.json.decode(msgspec.json.encode(value))
+
+
+def toml(value: Any) -> str:
+    """A table of a document as TOML, everything below the first level inline."""
+    return "".join(f"{name} = {_inline(item)}\n" for name, item in value.items())
+
+
+def _inline(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{json.dumps(name)} = {_inline(item)}" for name, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(_inline(item) for item in value) + "]"
+    return json.dumps(value)
 
 
 def log_json(log: chain.Log, time: int) -> dict[str, Any]:

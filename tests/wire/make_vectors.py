@@ -51,7 +51,7 @@ def files() -> dict[str, Any]:
         "evidence.json": evidence(),
         "refused.json": refused(),
         "wire.json": messages(),
-        "statement.json": factory.example(15, count=3, size=4, most=3),
+        "statement.json": factory.example(202, count=3, size=4, most=3),
     }
 
 
@@ -186,7 +186,7 @@ def _headers() -> list[statement.Header]:
         total_reward=hashing.UINT256_MAX,
         total_penalty=hashing.UINT256_MAX,
     )
-    example = factory.example(15, count=3, size=4, most=3)
+    example = factory.example(202, count=3, size=4, most=3)
     last = wire.decode(json.dumps(example["certificate"]), wire.Certificate, what="certificate")
     return [most, wire.header_from_wire(last.header)]
 
