@@ -24,8 +24,8 @@ _INT64_LIMIT = 1 << 63  # both databases' widest native integer is signed
 _CURE = "restore the book from a backup or index anew"
 
 
-def _refuse(what: str, value: object) -> errors.StoreError:
-    return errors.StoreError(f"{what} is out of range for its column", value=value, cure=_CURE)
+def _refuse(what: str, value: object, cure: str = "") -> errors.StoreError:
+    return errors.StoreError(f"{what} is out of range for its column", value=value, cure=cure)
 
 
 class U256(TypeDecorator[int]):
@@ -49,7 +49,7 @@ class U256(TypeDecorator[int]):
             return None
         found = int.from_bytes(value, "big") if isinstance(value, bytes) else int(value)
         if not 0 <= found < U256_LIMIT or (isinstance(value, bytes) and len(value) != 32):
-            raise _refuse("a stored amount", value)
+            raise _refuse("a stored amount", value, _CURE)
         return found
 
 
@@ -91,7 +91,7 @@ class Whole(TypeDecorator[int]):
 
     def process_result_value(self, value: Any, dialect: sa.Dialect) -> int | None:
         if value is not None and value < 0:
-            raise _refuse("a stored number", value)
+            raise _refuse("a stored number", value, _CURE)
         return value
 
 

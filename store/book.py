@@ -64,12 +64,19 @@ class Book:
 
 @asynccontextmanager
 async def _transaction(engine: sa.Engine) -> AsyncIterator[Connection]:
-    c = Connection(await connection.run(engine.connect))
+    held: list[sa.Connection] = []
+
+    def begin() -> None:
+        held.append(engine.connect())
+        held[0].begin()
+
     try:
-        await c.begin()
-        yield c
+        await connection.run(begin)
+        yield Connection(held[0])
     finally:
-        await c.close()  # rolls back what was not committed
+        # Also when the task was cancelled while it waited for the connection: the pool must get it back.
+        if held:
+            await connection.run(held[0].close)  # rolls back what was not committed
 
 
 async def open_book(url: str, *, deployment: bytes, chain_id: int, genesis: bytes, read_only: bool = False) -> Book:

@@ -103,6 +103,12 @@ async def run(work: Callable[[], T]) -> T:
         return await _to_the_end(greenlet_spawn(work))
     except exc.DBAPIError as error:
         raise translate(error) from error
+    except exc.StatementError as error:
+        if isinstance(error.orig, errors.StakesideError):  # a column type refused a value
+            raise error.orig from None
+        raise
+    except exc.TimeoutError as error:
+        raise errors.Transient("every connection to the book is busy", cure="the step runs again") from error
     except OverflowError as error:
         raise errors.StoreError("a number does not fit its column", value=str(error)) from error
 

@@ -10,6 +10,7 @@ import fcntl
 import os
 import socket
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import quote
@@ -114,20 +115,21 @@ class SQLite:
             self._lock_fd = None
 
     def writer(self) -> sa.Engine:
-        engine = self._engine(_writing(self.path), size=1)
+        engine = self._engine("rwc", size=1)
+        _on_connect(engine, _tune)
         # The write lock is taken at once: a reader's lock that grows into a writer's can fail half-way.
         event.listen(engine, "begin", _begin_immediate)
         return engine
 
     def reader(self) -> sa.Engine:
-        engine = self._engine(_reading(self.path), size=READERS)
+        engine = self._engine("ro", size=READERS)
         event.listen(engine, "begin", _begin)
         return engine
 
-    def _engine(self, factory: type[sqlite3.Connection], *, size: int) -> sa.Engine:
+    def _engine(self, mode: str, *, size: int) -> sa.Engine:
         return sa.create_engine(
             sa.URL.create("sqlite+aiosqlite", database=str(self.path)),
-            connect_args={"factory": factory},
+            connect_args={"factory": _connecting(self.path, mode)},
             poolclass=pool.AsyncAdaptedQueuePool,
             pool_size=size,
             max_overflow=0,
@@ -147,33 +149,48 @@ def _uri(path: Path, mode: str) -> str:
     return f"file:{quote(str(path.absolute()))}?mode={mode}"
 
 
-def _writing(path: Path) -> type[sqlite3.Connection]:
-    class WritingConnection(sqlite3.Connection):
+def _connecting(path: Path, mode: str) -> type[sqlite3.Connection]:
+    """The driver makes its connections through this class, which knows what the driver's address cannot say."""
+
+    class TunedConnection(sqlite3.Connection):
         def __init__(self, database: str, **_: Any) -> None:
             # isolation_level None: transactions begin where we say, not where the driver guesses.
             super().__init__(
-                _uri(path, "rwc"), uri=True, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
-            )
-            columns.register(self)
-            self.execute("PRAGMA journal_mode = WAL")
-            self.execute("PRAGMA synchronous = FULL")  # a signed vote must survive a power cut
-            self.execute("PRAGMA foreign_keys = ON")
-            self.execute("PRAGMA recursive_triggers = ON")  # or REPLACE would delete past the guards
-            self.execute("PRAGMA journal_size_limit = 67108864")  # a long backfill must not leave its log behind
-            self.execute("PRAGMA cache_size = -8192")  # KiB
-
-    return WritingConnection
-
-
-def _reading(path: Path) -> type[sqlite3.Connection]:
-    class ReadingConnection(sqlite3.Connection):
-        def __init__(self, database: str, **_: Any) -> None:
-            super().__init__(
-                _uri(path, "ro"), uri=True, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
+                _uri(path, mode), uri=True, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
             )
             columns.register(self)
 
-    return ReadingConnection
+    return TunedConnection
+
+
+_WRITING = (
+    "PRAGMA journal_mode = WAL",
+    "PRAGMA synchronous = FULL",  # a signed vote must survive a power cut
+    "PRAGMA foreign_keys = ON",
+    "PRAGMA recursive_triggers = ON",  # or REPLACE would delete past the guards
+    "PRAGMA journal_size_limit = 67108864",  # a long backfill must not leave its log behind
+    "PRAGMA cache_size = -8192",  # KiB
+)
+
+
+def _tune(dbapi: Any) -> None:
+    cursor = dbapi.cursor()
+    for text in _WRITING:
+        cursor.execute(text)
+    cursor.close()
+
+
+def _on_connect(engine: sa.Engine, prepare: Callable[[Any], None]) -> None:
+    """Prepare every new connection, and close one that cannot be prepared: nobody else knows it yet."""
+
+    def connect(dbapi: Any, _record: object) -> None:
+        try:
+            prepare(dbapi)
+        except BaseException:
+            dbapi.close()
+            raise
+
+    event.listen(engine, "connect", connect)
 
 
 class PostgreSQL:
@@ -192,11 +209,7 @@ class PostgreSQL:
 
     def writer(self) -> sa.Engine:
         engine = self._engine(size=1)
-
-        def lock(dbapi: Any, _record: object) -> None:
-            _take_advisory_lock(dbapi, self.shown)
-
-        event.listen(engine, "connect", lock)
+        _on_connect(engine, lambda dbapi: _take_advisory_lock(dbapi, self.shown))
         return engine
 
     def reader(self) -> sa.Engine:

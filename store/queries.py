@@ -194,7 +194,10 @@ async def frames(
     query = (
         sa.select(*(statement.c[name] for name in names), outbox_table.c.receipt)
         .outerjoin(outbox_table, outbox_table.c.id == statement.c.digest)
-        .order_by(statement.c.sequence.desc(), statement.c.revision.desc(), statement.c.stream, statement.c.saved_at_s.desc())
+        .order_by(
+            statement.c.sequence.desc(), statement.c.revision.desc(), statement.c.stream, statement.c.current.desc(),
+            statement.c.saved_at_s.desc(),
+        )
         .limit(limit)
     )
     if stream is not None:

@@ -14,8 +14,8 @@ EVENT = "event:"
 
 async def add(c: Connection, name: str, change: int) -> None:
     if change:
-        start = max(change, 0)
-        await bulk.upsert(c, table, {"name": name, "value": start}, changed={"value": table.c.value + change})
+        value = table.c.value + change if change > 0 else table.c.value - -change
+        await bulk.upsert(c, table, {"name": name, "value": max(change, 0)}, changed={"value": value})
 
 
 async def read(c: Connection) -> dict[str, int]:

@@ -1,0 +1,84 @@
+"""A PostgreSQL server of the tests' own: a temporary folder, a unix socket, no network. Ended by whoever started it."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+
+class Missing(Exception):
+    """Why no server can be started here."""
+
+
+class Server:
+    """`address(name)` is the URL of a database on it."""
+
+    def __init__(self) -> None:
+        self._bin = _binaries()
+        self._user = _user()
+        self.folder = Path(tempfile.mkdtemp(prefix="stakeside-pg-"))
+        if self._user is not None:
+            os.chown(self.folder, self._user.pw_uid, self._user.pw_gid)
+        try:
+            data = self.folder / "data"
+            self._run("initdb", "-D", str(data), "-U", "stakeside", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
+            options = f"-c listen_addresses='' -c unix_socket_directories='{self.folder}' -c fsync=off"
+            self._run("pg_ctl", "-D", str(data), "-w", "-t", "30", "-l", str(self.folder / "log"), "-o", options, "start")
+        except BaseException:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            raise
+
+    def create(self, name: str) -> str:
+        self._run("createdb", "-h", str(self.folder), "-U", "stakeside", name)
+        return self.address(name)
+
+    def address(self, name: str) -> str:
+        return f"postgresql://stakeside@/{name}?host={self.folder}"
+
+    def stop(self) -> None:
+        try:
+            self._run("pg_ctl", "-D", str(self.folder / "data"), "-m", "immediate", "-w", "stop")
+        finally:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _run(self, program: str, *arguments: str) -> None:
+        who = self._user
+        done = subprocess.run(
+            [str(self._bin / program), *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            # The server inherits these: a pipe would stay open as long as it runs.
+            stderr=subprocess.DEVNULL if program == "pg_ctl" else subprocess.PIPE,
+            timeout=60,
+            cwd=self.folder,
+            user=None if who is None else who.pw_uid,
+            group=None if who is None else who.pw_gid,
+            extra_groups=None if who is None else [],
+            check=False,
+        )
+        if done.returncode:
+            raise Missing(f"{program} failed: {(done.stderr or b'').decode(errors='replace')[-500:]}")
+
+
+def _binaries() -> Path:
+    found = shutil.which("initdb")
+    if found:
+        return Path(found).resolve().parent
+    for path in sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True):
+        if (path / "initdb").exists():
+            return path
+    raise Missing("no PostgreSQL server is installed (Debian: apt-get install postgresql)")
+
+
+def _user() -> pwd.struct_passwd | None:
+    """PostgreSQL refuses to run as root: then it runs as its own user."""
+    if os.geteuid() != 0:
+        return None
+    try:
+        return pwd.getpwnam("postgres")
+    except KeyError:
+        raise Missing("running as root, and there is no user `postgres` to run a server as") from None

@@ -1,0 +1,347 @@
+"""Opening the book: whose it is, who may write, what a crash leaves, what damage looks like."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from domain import errors
+from store import blocks, cursors, logs, tally
+from store import book as book_module
+from store.book import Book
+from tests.store import factory
+
+ROOT = Path(__file__).parents[2]
+WAIT_S = 60
+
+_OPEN = """
+import asyncio, sys
+from tests.store import factory
+from domain import errors
+from store import blocks, cursors, logs, journal
+
+async def main(url):
+    try:
+        opened = await factory.open_book(url)
+    except errors.StoreError as error:
+        print("refused:", error, flush=True)
+        return
+{body}
+    await opened.close()
+
+asyncio.run(main(sys.argv[1]))
+"""
+
+_HOLD = """
+    print("holding", flush=True)
+    await asyncio.to_thread(sys.stdin.readline)
+"""
+
+_WRITE = """
+    for number in range(1, 100):
+        header = factory.header(number)
+        async with opened.write() as c:
+            await blocks.insert(c, [header], proof="receipts")
+            await logs.insert(c, [factory.row(header, n) for n in range(50)])
+            await cursors.put(c, "index", cursors.Cursor(number, header.hash, 0))
+        print(number, flush=True)
+"""
+
+
+def _start(url: str, body: str, **env: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", _OPEN.format(body=body), url],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **env},
+    )
+
+
+async def _close(opened: Book) -> None:
+    await opened.close()
+
+
+async def test_a_second_process_is_refused_and_told_who_holds_the_book(url: str) -> None:
+    holder = _start(url, _HOLD)
+    try:
+        assert holder.stdout is not None and holder.stdout.readline() == "holding\n"
+        with pytest.raises(errors.StoreError, match=str(holder.pid)) as caught:
+            await factory.open_book(url)
+        assert "stop the other one" in caught.value.cure
+    finally:
+        holder.communicate("\n", timeout=WAIT_S)
+    await (await factory.open_book(url)).close()
+
+
+async def test_the_lock_dies_with_its_process(url: str) -> None:
+    holder = _start(url, _HOLD)
+    assert holder.stdout is not None and holder.stdout.readline() == "holding\n"
+    holder.kill()
+    holder.communicate(timeout=WAIT_S)
+    await (await factory.open_book(url)).close()
+
+
+async def test_a_second_opening_in_the_same_process_is_refused(book: Book, url: str) -> None:
+    with pytest.raises(errors.StoreError, match="in use"):
+        await factory.open_book(url)
+
+
+async def test_a_reader_opens_beside_the_writer_and_cannot_write(book: Book, url: str) -> None:
+    async with book.write() as c:
+        await blocks.insert(c, [factory.header(1)], proof="node")
+    reader = await factory.open_book(url, read_only=True)
+    try:
+        async with reader.read() as c:
+            assert await blocks.tip(c) == factory.header(1)
+        with pytest.raises(errors.StoreError, match="for reading"):
+            async with reader.write():
+                pass
+        with pytest.raises(errors.StoreError):
+            async with reader.read() as c:
+                await cursors.put(c, "index", cursors.Cursor(1, bytes(32), 0))
+    finally:
+        await reader.close()
+
+
+async def test_reading_what_is_not_there_says_so(tmp_path: Path) -> None:
+    with pytest.raises(errors.StoreError, match="no book to read"):
+        await factory.open_book(f"sqlite:///{tmp_path / 'none.db'}", read_only=True)
+    assert not (tmp_path / "none.db").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "both"),
+    [
+        ({"deployment": b"\xd1" * 32}, ("0x" + "d0" * 32, "0x" + "d1" * 32)),
+        ({"chain_id": 1}, ("31337", "1")),
+        ({"genesis": b"\x9f" * 32}, ("0x" + "9e" * 32, "0x" + "9f" * 32)),
+    ],
+)
+@pytest.mark.parametrize("read_only", [False, True])
+async def test_a_book_of_another_deployment_is_refused_with_both_values(
+    url: str, changes: dict[str, object], both: tuple[str, str], read_only: bool
+) -> None:
+    await (await factory.open_book(url)).close()
+    with pytest.raises(errors.StoreError) as caught:
+        await factory.open_book(url, read_only=read_only, **changes)
+    assert all(value in str(caught.value) for value in both)
+    await (await factory.open_book(url)).close()
+
+
+@pytest.mark.parametrize("address", ["mysql://x/y", "sqlite://", "nonsense", "sqlite:///:memory:"])
+async def test_an_address_we_do_not_know_is_refused(address: str) -> None:
+    with pytest.raises(errors.StoreError, match="sqlite:///path"):
+        await factory.open_book(address)
+
+
+async def test_a_server_that_is_not_there_is_a_clear_error(tmp_path: Path) -> None:
+    pytest.importorskip("asyncpg")
+    with pytest.raises(errors.StoreError, match="cannot be reached"):
+        await factory.open_book(f"postgresql://me:secret@/x?host={tmp_path}")
+
+
+@pytest.mark.parametrize("passage", [2, 3, 17])
+@pytest.mark.parametrize("where", ["store.before_commit", "store.after_commit"])
+async def test_a_kill_around_a_commit_leaves_whole_transactions_only(url: str, where: str, passage: int) -> None:
+    """Passage 1 is the opening itself; the kill comes in the (n−1)-th block's transaction."""
+    writer = _start(url, _WRITE, STAKESIDE_CRASH_AT=f"{where}:{passage}")
+    out, _ = writer.communicate(timeout=WAIT_S)
+    assert writer.returncode == -signal.SIGKILL
+    committed = passage - 1 if where == "store.after_commit" else passage - 2
+    assert len(out.splitlines()) == passage - 2
+    opened = await factory.open_book(url)
+    async with opened.read() as c:
+        cursor = await cursors.get(c, "index")
+        tip = await blocks.tip(c)
+        rows = await logs.between(c, protocol=factory.PROTOCOL, first=0, last=1000)
+        assert (0 if cursor is None else cursor.number, 0 if tip is None else tip.number) == (committed, committed)
+        assert len(rows) == 50 * committed == (await tally.read(c))["log"]
+    await opened.close()
+
+
+@pytest.mark.parametrize("where", ["store.before_commit", "store.after_commit"])
+async def test_a_kill_while_the_book_is_made_leaves_none_or_a_whole_one(url: str, where: str) -> None:
+    writer = _start(url, _WRITE, STAKESIDE_CRASH_AT=f"{where}:1")
+    writer.communicate(timeout=WAIT_S)
+    assert writer.returncode == -signal.SIGKILL
+    opened = await factory.open_book(url)
+    async with opened.write() as c:
+        await blocks.insert(c, [factory.header(1)], proof="node")
+    await opened.close()
+
+
+async def test_a_cancelled_write_leaves_nothing_and_the_book_usable(book: Book) -> None:
+    entered = asyncio.Event()
+
+    async def write() -> None:
+        async with book.write() as c:
+            await blocks.insert(c, [factory.header(1)], proof="node")
+            entered.set()
+            await asyncio.Event().wait()
+
+    task = asyncio.create_task(write())
+    await asyncio.wait_for(entered.wait(), WAIT_S)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    async with book.write() as c:
+        assert await blocks.tip(c) is None
+        await blocks.insert(c, [factory.header(2)], proof="node")
+
+
+async def test_cancelling_at_any_moment_loses_and_halves_nothing(book: Book) -> None:
+    """Cancel after ever more turns of the loop: each transaction is there as a whole or not at all."""
+    for turns in range(60):
+        header = factory.header(turns + 1)
+
+        async def write(header: object = header) -> None:
+            async with book.write() as c:
+                await blocks.insert(c, [header], proof="node")  # type: ignore[list-item]
+                await logs.insert(c, [factory.row(header, proof="node")])  # type: ignore[arg-type]
+
+        task = asyncio.create_task(write())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task])
+    async with book.read() as c:
+        counted = await tally.read(c)
+        assert counted["block"] == counted["log"]
+        assert await c.scalar(sa.text("SELECT count(*) FROM log")) == counted["log"]
+    async with book.write() as c:
+        await blocks.insert(c, [factory.header(1000)], proof="node")
+
+
+async def test_writers_of_one_process_take_turns(book: Book) -> None:
+    async def add(number: int) -> None:
+        async with book.write() as c:
+            seen = await cursors.get(c, "sum")
+            await asyncio.sleep(0)
+            await cursors.put(c, "sum", cursors.Cursor((seen.number if seen else 0) + number, bytes(32), 0))
+
+    await asyncio.gather(*(add(n) for n in range(20)))
+    async with book.read() as c:
+        assert (await cursors.get(c, "sum")) == cursors.Cursor(sum(range(20)), bytes(32), 0)
+
+
+async def test_a_transaction_inside_a_transaction_is_refused_instead_of_waiting_for_ever(book: Book) -> None:
+    with pytest.raises(errors.StoreError, match="inside another"):
+        async with book.write(), asyncio.timeout(WAIT_S), book.write():
+            pass
+
+
+async def test_a_reader_sees_one_moment(book: Book) -> None:
+    async with book.write() as c:
+        await blocks.insert(c, [factory.header(1)], proof="node")
+    async with book.read() as reader:
+        assert await blocks.tip(reader) == factory.header(1)
+        async with book.write() as c:
+            await blocks.insert(c, [factory.header(2)], proof="node")
+        assert await blocks.tip(reader) == factory.header(1)
+
+
+def _filled(path: Path) -> None:
+    async def fill() -> None:
+        opened = await factory.open_book(f"sqlite:///{path}")
+        headers = [factory.header(n) for n in range(1, 400)]
+        async with opened.write() as c:
+            await blocks.insert(c, headers, proof="receipts")
+            await logs.insert(c, [factory.row(h) for h in headers])
+        await opened.close()
+
+    asyncio.run(fill())
+
+
+def _touch(path: Path) -> None:
+    async def touch() -> None:
+        opened = await factory.open_book(f"sqlite:///{path}")
+        try:
+            async with opened.read() as c:
+                await logs.between(c, protocol=factory.PROTOCOL, first=0, last=1000)
+                await c.rows(sa.text("SELECT * FROM block"))
+        finally:
+            await opened.close()
+
+    asyncio.run(touch())
+
+
+@pytest.mark.parametrize("kept", [1, 99, 4096, 60_000])
+def test_a_file_cut_short_is_an_error_with_advice(tmp_path: Path, kept: int) -> None:
+    path = tmp_path / "book.db"
+    _filled(path)
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(errors.StoreError) as caught:
+        _touch(path)
+    assert "restore the book from a backup" in caught.value.cure
+
+
+def test_a_damaged_page_is_an_error_with_advice(tmp_path: Path) -> None:
+    path = tmp_path / "book.db"
+    _filled(path)
+    data = bytearray(path.read_bytes())
+    for place in range(8192, len(data) - 4096, 4096):
+        data[place : place + 600] = b"\xa5" * 600
+    path.write_bytes(bytes(data))
+    with pytest.raises(errors.StoreError) as caught:
+        _touch(path)
+    assert "restore the book from a backup" in caught.value.cure
+
+
+def test_a_file_that_is_no_book_is_refused_and_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "book.db"
+    path.write_bytes(b"dear diary, " * 1000)
+    with pytest.raises(errors.StoreError, match="no book"):
+        _touch(path)
+    assert path.read_bytes() == b"dear diary, " * 1000
+
+
+async def test_someone_elses_database_is_refused_and_left_alone(tmp_path: Path) -> None:
+    import sqlite3
+
+    path = tmp_path / "other.db"
+    with sqlite3.connect(path) as other:
+        other.execute("CREATE TABLE holidays (day TEXT)")
+    other.close()
+    with pytest.raises(errors.StoreError, match="other tables"):
+        await factory.open_book(f"sqlite:///{path}")
+
+
+async def test_a_folder_that_cannot_be_written_is_a_clear_error(tmp_path: Path) -> None:
+    blocker = tmp_path / "file"
+    blocker.write_text("")
+    with pytest.raises(errors.StoreError, match="cannot be opened"):
+        await factory.open_book(f"sqlite:///{blocker / 'book.db'}")
+
+
+async def test_a_commit_waits_for_the_disk(tmp_path: Path) -> None:
+    opened = await factory.open_book(f"sqlite:///{tmp_path / 'book.db'}")
+    async with opened.write() as c:
+        found = [await c.scalar(sa.text(f"PRAGMA {name}")) for name in ("synchronous", "journal_mode", "foreign_keys")]
+    await opened.close()
+    assert found == [2, "wal", 1]
+
+
+async def test_the_write_ahead_log_does_not_grow_with_the_book(tmp_path: Path) -> None:
+    path = tmp_path / "book.db"
+    opened = await factory.open_book(f"sqlite:///{path}")
+    for start in range(0, 4000, 200):
+        headers = [factory.header(n) for n in range(start, start + 200)]
+        async with opened.write() as c:
+            await blocks.insert(c, headers, proof="receipts")
+            await logs.insert(c, [factory.row(h, n) for h in headers for n in range(3)])
+    wal = path.with_name("book.db-wal").stat().st_size
+    await opened.close()
+    assert wal < 8 << 20
+
+
+def test_connection_is_what_functions_take() -> None:
+    assert book_module.Connection.__name__ == "Connection"
