@@ -30,16 +30,16 @@ def check(name_or_path: str | Path, *, network: str | Path | None = None) -> Ver
     """Every problem of a manifest, and with `network` whether it has what the manifest needs there."""
     try:
         file = manifest.open_file(name_or_path, folder="protocols")
+        place = None if network is None else manifest.open_file(network, folder="networks")
     except errors.BadConfig as error:
         return Verdict((str(error),))
     examined, problems = checks.examine(file.text)
     if examined is None:
         return Verdict(tuple(f"{file.shown}, {problem}" for problem in problems))
-    if network is not None:
-        try:
-            manifest.bind(examined, file=file.shown, network=manifest.open_file(network, folder="networks"))
-        except errors.BadConfig as error:
-            return Verdict((str(error),))
+    if place is not None:
+        _, shown, problems = manifest.try_bind(examined, file=file.shown, network=place)
+        if problems:
+            return Verdict(tuple(f"{shown}, {problem}" for problem in sorted(problems)))
     notes = manifest.not_indexable(examined.document, examined.rules, examined.lines)
     return Verdict((), tuple(f"{file.shown}, {note}" for note in notes), tuple(_summary(examined)))
 

@@ -117,25 +117,38 @@ def load(name_or_path: str | Path, *, network: str | Path) -> Manifest:
 
 def bind(examined: checks.Examined, *, file: str, network: File) -> Manifest:
     """A checked manifest with the addresses, blocks and chain of a network. Raises BadConfig."""
+    bound, shown, found = try_bind(examined, file=file, network=network)
+    if bound is None:
+        raise _refuse(shown, found)
+    return bound
+
+
+def try_bind(
+    examined: checks.Examined, *, file: str, network: File
+) -> tuple[Manifest | None, str, list[problems.Problem]]:
+    """What `bind` returns, or the file to mend and everything wrong with it."""
     table, lines, found = problems.parse(network.text, grammar.Network)
     name = examined.document.name
     if table is None:
-        raise _refuse(network.shown, found)
+        return None, network.shown, found
     if name not in table.protocols:
         cure = f"add [protocols.{name}.addresses]; {grammar.nearest(name, table.protocols)}"
-        raise _refuse(network.shown, [problems.Problem(1, f"this network has no protocol {name}", cure)])
+        return None, network.shown, [problems.Problem(1, f"this network has no protocol {name}", cure)]
     instance = table.protocols[name]
     addresses: dict[str, bytes] = {}
     found = list(_bind_addresses(examined, instance, lines, addresses))
     found += _bind_upgrades(examined, instance, lines)
     if table.chain_id < 1 or instance.start < 0:
-        found.append(problems.Problem(lines.line(("chain_id",)), "chain_id is at least 1 and start at least 0"))
+        line = lines.line(("protocols", name, "start") if instance.start < 0 else ("chain_id",))
+        found.append(
+            problems.Problem(line, "chain_id is at least 1 and start at least 0", "give the chain's own numbers")
+        )
     if found:
-        raise _refuse(network.shown, found)
+        return None, network.shown, found
     found = list(_bound_collisions(examined, instance, addresses))
     if found:
-        raise _refuse(file, found)
-    return Manifest(
+        return None, file, found
+    bound = Manifest(
         file=file,
         document=examined.document,
         rules=examined.rules,
@@ -146,6 +159,7 @@ def bind(examined: checks.Examined, *, file: str, network: File) -> Manifest:
         addresses=addresses,
         upgrades=instance.upgrades,
     )
+    return bound, file, []
 
 
 def open_file(name_or_path: str | Path, *, folder: str) -> File:

@@ -190,7 +190,7 @@ HOSTILE = [
     b"\\xff",  # the escape itself, as text
     b"\\x5cxff",
     b"C:\\xampp\\new",
-    "'; DROP TABLE block; --".encode(),
+    b"'; DROP TABLE block; --",
     "\u202eoperator\u0007\x1b[31m".encode(),
     "\U0001f969 stake".encode(),
     "e\u0301".encode(),
