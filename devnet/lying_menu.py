@@ -10,15 +10,17 @@ from collections.abc import Callable
 
 from devnet.proxy import wordings
 
-_P = (0.05, 0.2, 0.5, 1.0)
+_P = (0.1, 0.3, 0.6, 1.0)
 _COUNTS = (1, 1, 2, 4, 0)
 _LOG_LIES = ("drop-logs", "drop-all-logs", "alter-logs", "duplicate-logs", "reorder-logs", "invent-logs")
 _FIELDS = ("stateRoot", "receiptsRoot", "parentHash", "hash", "logsBloom", "timestamp", "number", "transactionsRoot")
 _READS = ("eth_getLogs", "eth_getBlockReceipts", "eth_getBlockByHash", "eth_getBlockByNumber")
 
 
-def choose(dice: random.Random, *, head: int) -> list[str]:
-    return [dice.choice(_MENU)(dice, head) for _ in range(dice.randint(1, 3))]
+def choose(dice: random.Random, *, head: int, proof: str) -> list[str]:
+    """At the proof level `receipts` every lie; at a lower one only those that need no proof to be noticed."""
+    menu = _LIES if proof == "receipts" else _FAILURES
+    return [dice.choice(menu)(dice, head) for _ in range(dice.randint(1, 3))]
 
 
 def _often(dice: random.Random) -> str:
@@ -42,30 +44,38 @@ def _answers(dice: random.Random, _: int) -> str:
     return f"{name}:p={dice.choice(_P)},count={dice.choice((1, 2, 4))}"
 
 
-def _ranges(dice: random.Random, _: int) -> str:
-    match dice.randrange(3):
-        case 0:
-            return f"clamp-range:k={dice.randint(0, 4)}"
-        case 1:
-            style = dice.choice(wordings.STYLES["refuse-range"])
-            return f"refuse-range:blocks={dice.randint(1, 6)},style={style}"
-        case _:
-            return f"refuse-size:logs={dice.randint(1, 9)},style={dice.choice(wordings.STYLES['refuse-size'])}"
+def _clamps(dice: random.Random, _: int) -> str:
+    return f"clamp-range:k={dice.randint(0, 4)}"
 
 
-def _views(dice: random.Random, head: int) -> str:
-    beyond = dice.choice(("clamp", "error"))
-    match dice.randrange(4):
-        case 0:
-            return f"lag:methods={dice.choice(_READS)},k={dice.randint(1, 6)},beyond={beyond}"
-        case 1:
-            return f"head-back:k={dice.randint(1, 30)},beyond={beyond}"
-        case 2:
-            style, receipts = dice.choice(wordings.STYLES["pruned"]), dice.choice(("same", "null", "empty", "error"))
-            headers = dice.choice(("keep", "keep", "null"))
-            return f"pruned:before={dice.randint(1, max(1, head))},style={style},receipts={receipts},headers={headers}"
-        case _:
-            return f"wrong-header:field={dice.choice(_FIELDS)},{_often(dice)}"
+def _refusals(dice: random.Random, _: int) -> str:
+    if dice.random() < 0.5:
+        return f"refuse-range:blocks={dice.randint(1, 6)},style={dice.choice(wordings.STYLES['refuse-range'])}"
+    return f"refuse-size:logs={dice.randint(1, 9)},style={dice.choice(wordings.STYLES['refuse-size'])}"
+
+
+def _lags(dice: random.Random, _: int) -> str:
+    return f"lag:methods={dice.choice(_READS)},k={dice.randint(1, 6)},beyond={dice.choice(('clamp', 'error'))}"
+
+
+def _falls(dice: random.Random, _: int) -> str:
+    return f"head-back:k={dice.randint(1, 30)},beyond={dice.choice(('clamp', 'error'))}"
+
+
+def _prunes(dice: random.Random, head: int) -> str:
+    style, receipts = dice.choice(wordings.STYLES["pruned"]), dice.choice(("same", "null", "empty", "error"))
+    headers = dice.choice(("keep", "keep", "null"))
+    return f"pruned:before={dice.randint(1, max(1, head))},style={style},receipts={receipts},headers={headers}"
+
+
+def _loses(dice: random.Random, head: int) -> str:
+    """History that is gone and says so."""
+    style = dice.choice([style for style in wordings.STYLES["pruned"] if style != "silent"])
+    return f"pruned:before={dice.randint(1, max(1, head))},style={style},receipts=error"
+
+
+def _headers(dice: random.Random, _: int) -> str:
+    return f"wrong-header:field={dice.choice(_FIELDS)},{_often(dice)}"
 
 
 def _forks(dice: random.Random, _: int) -> str:
@@ -94,6 +104,20 @@ def _transport(dice: random.Random, _: int) -> str:
             return f"{dice.choice(('ws-refuse', 'ws-drop', 'ws-silent', 'ws-skip', 'ws-repeat'))}:{_often(dice)}"
 
 
-_MENU: tuple[Callable[[random.Random, int], str], ...] = (
-    _logs, _logs, _logs, _answers, _ranges, _ranges, _views, _views, _views, _forks, _forks, _identity, _transport, _transport,
+_Dish = Callable[[random.Random, int], str]
+_LIES: tuple[_Dish, ...] = (
+    _logs, _logs, _logs, _answers, _clamps, _refusals, _lags, _falls, _prunes, _headers, _forks, _forks, _identity,
+    _transport, _transport,
 )  # fmt: skip
+_FAILURES: tuple[_Dish, ...] = (
+    _refusals,
+    _refusals,
+    _falls,
+    _loses,
+    _headers,
+    _forks,
+    _forks,
+    _identity,
+    _transport,
+    _transport,
+)

@@ -21,7 +21,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -32,10 +32,16 @@ FRAME_BLOCKS = 8
 CATCH_UP_S = 30.0
 PATIENCE_S = 2.5
 """How long a healed agent may wait out its own back-off before it is started anew."""
-BREATH_S = 0.25
+BREATH_S = 0.3
+CRASH_S = 0.5
+"""How long an armed agent is waited for to die before other things happen."""
+UP_S = 5.0
+"""How long an agent may take from its start to its first call before nobody waits for it."""
 CHECKED_FRAMES = 3
 """Leaves are compared at the newest frames; they are cumulative, so an older mistake shows there too."""
 MAX_DIFFERENCE = 2000
+PROOF_WEIGHTS = {"receipts": 6, "bloom": 1, "node": 2}
+"""At `receipts` every lie is told. Below, the node is trusted with what the level does not prove, so it only fails there."""
 
 REFUSES_TO_RUN = 2
 """The exit code of a process that met the wrong chain at its start: right, while the lie is told."""
@@ -47,6 +53,7 @@ class Outcome:
 
     seed: int
     ok: bool = False
+    proof: str = ""
     faults: list[str] = field(default_factory=list[str])
     fired: dict[str, int] = field(default_factory=dict[str, int])
     kills: int = 0
@@ -65,8 +72,8 @@ class Outcome:
 class Plan:
     """What is the same for every seed."""
 
+    rulesets: Mapping[str, str]
     actions: int = 8
-    ruleset: str = documents.NO_RULESET
     keep: Path | None = None
 
 
@@ -82,6 +89,8 @@ class Simulation:
         self._playing = asyncio.Lock()
         self._lied_about_chain = False
         self._armed = ""
+        self._calls_before_start = 0
+        self._proof = self._dice.choices(list(PROOF_WEIGHTS), list(PROOF_WEIGHTS.values()))[0]
 
     async def run(self) -> Outcome:
         started = time.monotonic()
@@ -106,6 +115,7 @@ class Simulation:
                 except errors.StakesideError as error:
                     self.outcome.difference = str(error.value or error)[-MAX_DIFFERENCE:] + f" ({error.what})"
                 self.outcome.fired = {name: count for name, count in sorted(liar.fired.items()) if count}
+        self.outcome.proof = self._proof
         self.outcome.reorgs = len(self._player.played.reorgs)
         self.outcome.ok = self.outcome.difference is None
         self.outcome.seconds = round(time.monotonic() - started, 2)
@@ -120,10 +130,8 @@ class Simulation:
             start=self._chain.start_block,
             signers=[key.address],
             frame_blocks=FRAME_BLOCKS,
-            ruleset=self._plan.ruleset,
+            ruleset=self._plan.rulesets[self._proof],
         )
-        if self._plan.ruleset == documents.NO_RULESET:
-            document = documents.with_ruleset(document, await ships.ruleset(document))
         ships.publish(document)
         limits = fleet.Limits(poll_s=0.1, timeout_s=1.0, backfill_range=self._dice.choice((3, 10, 2000)))
         socket = self._liar.ws_url if self._dice.random() < 0.5 else None
@@ -162,7 +170,7 @@ class Simulation:
             await self._player.reorg(min(depth, self._deepest - 1), kind="between-calls")
 
     async def _lie(self) -> None:
-        faults = lying_menu.choose(self._dice, head=await self._chain.height())
+        faults = lying_menu.choose(self._dice, head=await self._chain.height(), proof=self._proof)
         self._lied_about_chain |= any(fault.startswith(("chain-id", "genesis")) for fault in faults)
         self._liar.set_faults(faults)
         self.outcome.faults += faults
@@ -184,8 +192,10 @@ class Simulation:
         """Start it with a crash point armed; it dies there sooner or later, or never."""
         await self._agent.kill()
         self.outcome.kills += 1
-        await self._start(at=f"{self._dice.choice(self._points)}:{self._dice.choice((1, 1, 2, 5))}")
+        await self._start(at=f"{self._dice.choice(self._points)}:{self._dice.choice((1, 1, 2, 4))}")
+        await self._breathe()
         await self._operate()
+        await self._agent.ended(deadline_s=CRASH_S)
 
     async def _stop_and_start(self) -> None:
         await self._agent.stop()
@@ -202,13 +212,17 @@ class Simulation:
 
     async def _start(self, *, at: str = "") -> None:
         self._armed = at
+        self._calls_before_start = self._liar.calls.total()
         await self._agent.start(environment={fleet.CRASH_AT: at} if at else {})
 
     async def _breathe(self) -> None:
-        """Let the agent meet what was prepared for it: some calls, or a moment."""
-        served = self._liar.calls.total() + self._dice.randint(4, 40)
+        """Let the agent meet what was prepared for it: some calls, or a moment once it is up."""
+        served = self._liar.calls.total() + self._dice.randint(4, 60)
         end = time.monotonic() + BREATH_S
+        up_by = time.monotonic() + UP_S
         while self._liar.calls.total() < served and self._agent.running and time.monotonic() < end:
+            if self._liar.calls.total() == self._calls_before_start and time.monotonic() < up_by:
+                end = time.monotonic() + BREATH_S
             await self._agent.ended(deadline_s=0.01)
 
     async def _notice_end(self) -> None:
@@ -296,15 +310,15 @@ async def simulate(seed: int, plan: Plan) -> Outcome:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-async def ruleset() -> str:
-    """The devnet ruleset hash, asked of the product once."""
+async def rulesets() -> dict[str, str]:
+    """The devnet's ruleset hash at each proof level, asked of the product once."""
     with tempfile.TemporaryDirectory(prefix="stakeside-") as folder:
         async with fleet.Fleet(Path(folder)) as ships:
             nobody = documents.document(
                 chain_id=anvil.CHAIN_ID, genesis=documents.NO_RULESET, start=1, signers=["0x" + 40 * "1"],
                 frame_blocks=FRAME_BLOCKS,
             )  # fmt: skip
-            return await ships.ruleset(nobody)
+            return {proof: await ships.ruleset(nobody, proof=proof) for proof in PROOF_WEIGHTS}
 
 
 async def run(seeds: Sequence[int], *, jobs: int, plan: Plan, say: Callable[[str], None]) -> bool:
@@ -352,7 +366,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     wanted = parser.parse_args(arguments)
 
     async def body() -> bool:
-        plan = Plan(actions=wanted.actions, ruleset=await ruleset(), keep=wanted.keep)
+        plan = Plan(await rulesets(), wanted.actions, wanted.keep)
         seeds = range(wanted.first, wanted.first + wanted.seeds)
         return await run(seeds, jobs=wanted.jobs, plan=plan, say=_say)
 

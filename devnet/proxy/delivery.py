@@ -77,6 +77,6 @@ async def _padded(request: web.Request, reply: upstream.Reply, size: int) -> web
             await response.write(blank[:left])
         await response.write(reply.body)
         await response.write_eof()
-    except ConnectionResetError:
+    except ConnectionError:
         return response
     return response
