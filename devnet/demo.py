@@ -1,0 +1,377 @@
+"""The main job on one machine: a chain that reorgs, three agents, a hub, and a judgement. In: a seed. Out: `Result`.
+
+The story is fixed, its details are seeded: agents start at different times, one is killed, one is stopped through a reorg, the hub goes
+away and comes back. Every wait is for a condition with a deadline. The judgement shares nothing with the product: rows are compared with
+receipts, leaves with contract views, receipts are recovered by eth_account, and the statement file goes through `stakeside verify`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import shutil
+import sqlite3
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from devnet import anvil, books, demo_receipts, documents, fleet, play, rpc, staking, truth
+from domain import errors
+
+FRAME_BLOCKS = 10
+SLOTS = 11
+"""Finality is twice this behind the head: just deep enough for a reorg of 20 blocks."""
+DEADLINE_S = 60.0
+LOOK_S = 0.05
+STEPS = 35
+"""Operations between two turns of the story."""
+
+
+@dataclass(slots=True)
+class Options:
+    seed: int
+    folder: Path
+    plant_wrong_row: bool = False
+
+
+@dataclass(slots=True)
+class Result:
+    """`ok` only if everything else is as it should be; `differences` says what is not."""
+
+    seed: int
+    ok: bool = False
+    events_indexed: int = 0
+    reorgs_healed: int = 0
+    statements_sealed: int = 0
+    receipts_verified: int = 0
+    ground_truth_match: bool = False
+    differences: list[str] = field(default_factory=list[str])
+
+    def line(self) -> str:
+        """The last line of the demo."""
+        names = (
+            "ok",
+            "seed",
+            "events_indexed",
+            "reorgs_healed",
+            "statements_sealed",
+            "receipts_verified",
+            "ground_truth_match",
+        )
+        return json.dumps({name: getattr(self, name) for name in names}, separators=(",", ":"))
+
+
+@dataclass(slots=True)
+class View:
+    """What a person watches: filled as the story goes on."""
+
+    stage: str = "starting"
+    head: int = 0
+    final: int = 0
+    operations: int = 0
+    reorgs: list[str] = field(default_factory=list[str])
+    sealed: int = 0
+    agents: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
+    states: dict[str, str] = field(default_factory=dict[str, str])
+    told: list[str] = field(default_factory=list[str])
+    addresses: dict[str, str] = field(default_factory=dict[str, str])
+
+
+Tell = Callable[[str], None]
+
+
+class Demo:
+    """`async with Demo(options, tell) as demo: result = await demo.run()`; `view` is live meanwhile."""
+
+    def __init__(self, options: Options, tell: Tell) -> None:
+        self.options = options
+        self.view = View()
+        self._tell = tell
+        self._stack = contextlib.AsyncExitStack()
+        self.agents: list[fleet.Agent] = []
+
+    async def __aenter__(self) -> Demo:
+        folder = self.options.folder
+        if folder.exists():
+            shutil.rmtree(folder)
+        folder.mkdir(parents=True)
+        node = anvil.Anvil(slots_in_an_epoch=SLOTS, accounts=24)
+        self.node = await self._stack.enter_async_context(node)
+        self.client = await self._stack.enter_async_context(rpc.Rpc(node.url))
+        self.fleet = await self._stack.enter_async_context(fleet.Fleet(folder))
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self._stack.aclose()
+
+    async def run(self) -> Result:
+        watching = asyncio.create_task(self._watch())
+        try:
+            await self._found()
+            await self._story()
+            return await self._judge()
+        finally:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
+
+    # --- the story
+
+    async def _found(self) -> None:
+        """Contract, keys, document, hub."""
+        self._stage("deploying the staking contract")
+        self.contract = await staking.deploy(self.client)
+        keys = [self.fleet.key(f"agent-{number}") for number in (1, 2, 3)]
+        receipt_key = self.fleet.key("hub")
+        genesis = (await self.client.call("eth_getBlockByNumber", "0x0", False))["hash"]
+        document = documents.document(
+            chain_id=anvil.CHAIN_ID,
+            genesis=genesis,
+            start=self.contract.start_block,
+            signers=[key.address for key in keys],
+            frame_blocks=FRAME_BLOCKS,
+            receipt_key=receipt_key.address,
+        )
+        self.document = documents.with_ruleset(document, await self.fleet.ruleset(document))
+        self.fleet.publish(self.document)
+        self.hub = self.fleet.hub(chain_id=anvil.CHAIN_ID, receipt_key=receipt_key)
+        self.agents = [
+            self.fleet.agent(
+                f"agent-{number}", node_url=self.node.url, ws_url=self.node.ws_url, attester=key, hub=self.hub
+            )
+            for number, key in zip((1, 2, 3), keys, strict=True)
+        ]
+        self.player = play.Player(self.contract, self.options.seed, validators=4, delegators=16, on=self._on)
+        self._stage("starting the hub and the first agent")
+        await asyncio.gather(self._start(self.hub), self._start(self.agents[0]))
+
+    async def _story(self) -> None:
+        first, second, third = self.agents
+        await self._play("a quiet morning")
+        await self._reorg(play.SAME_HEIGHT)
+        self._stage("a second agent joins")
+        await self._start(second)
+        await self._play("two agents follow")
+        await self._reorg(play.THREE)
+        self._say("agent-2 is killed with SIGKILL")
+        self.view.states["agent-2"] = "killed"
+        await second.kill()
+        await self._play("one agent left")
+        await self._reorg(play.CASCADING)
+        self._stage("agent-2 is back, agent-3 joins late")
+        await asyncio.gather(self._start(second), self._start(third))
+        await self._play("three agents follow")
+        self._say("the hub goes away")
+        self.view.states["hub"] = "down"
+        await self.hub.stop()
+        await self._reorg(play.TWENTY)
+        await self._play("nobody upstream: votes wait in the outboxes", most=STEPS // 2)
+        await self.player.mine(5 * FRAME_BLOCKS)
+        self._stage("the hub is back")
+        await self._start(self.hub)
+        await self._reorg(play.OFFLINE)
+        del first
+        self._stage("mining until everything is final")
+        self.view.final = await self.player.settle()
+        self.head = await self.contract.height()
+
+    async def _on(self, event: str) -> None:
+        """What the player announces: agents must have seen what is about to vanish, or there would be nothing to heal."""
+        if event.startswith(("reorg:before", "reorg:between")):
+            await self._followed()
+        elif event == "offline:begin":
+            await self._followed()
+            self._say("agent-3 is stopped through the next reorg")
+            self.view.states["agent-3"] = "stopped"
+            await self.agents[2].stop()
+        elif event == "offline:end":
+            await self._start(self.agents[2])
+
+    async def _play(self, what: str, *, most: int = STEPS) -> None:
+        self._stage(what)
+        await self.player.run(most)
+        self.view.operations = self.player.played.operations
+        await self._followed()
+
+    async def _reorg(self, kind: str) -> None:
+        self._stage(f"reorg: {kind}")
+        await self.player.reorg_kind(kind)
+        depths = [str(r.depth) for r in self.player.played.reorgs if r.kind == kind]
+        self.view.reorgs.append(f"{kind} ({'+'.join(depths)})")
+        await self._followed()
+
+    async def _start(self, process: fleet.Process) -> None:
+        await process.start()
+        await process.listening(deadline_s=DEADLINE_S)
+        self.view.addresses[process.name] = process.url
+        self.view.states[process.name] = "up"
+        self._say(f"{process.name} listens at {process.url}/")
+
+    async def _followed(self) -> None:
+        """Until every running agent's canonical head is the chain's."""
+        block = await self.client.call("eth_getBlockByNumber", "latest", False)
+        for agent in self.agents:
+            if agent.running:
+                await self._until(
+                    lambda agent=agent: _is_at(agent, block["hash"]), f"{agent.name} to reach {block['hash'][:10]}…"
+                )
+
+    async def _until(self, condition: Callable[[], Awaitable[bool]], what: str) -> None:
+        end = time.monotonic() + DEADLINE_S
+        while not await condition():
+            if time.monotonic() > end:
+                tails = "\n".join(f"--- {p.name}\n{p.tail(6)}" for p in self.fleet.processes)
+                raise errors.StakesideError(f"waited {DEADLINE_S:g} s for {what}\n{tails}")
+            await asyncio.sleep(LOOK_S)
+
+    # --- the judgement
+
+    async def _judge(self) -> Result:
+        result = Result(self.options.seed)
+        stream = self.document.streams[0]
+        expected = stream.sequence_at(self.view.final + 1)
+        self._stage(f"waiting for {expected} sealed statements")
+        await self._until(lambda: self._sealed(expected), f"{expected} sealed statements")
+        for agent in self.agents:
+            await self._until(
+                lambda agent=agent: _is_done(agent, expected), f"{agent.name} to deliver {expected} votes"
+            )
+        result.statements_sealed = expected
+        if self.options.plant_wrong_row:
+            plant(self.agents[1].book)
+            self._say("one wrong row was planted in agent-2's book")
+        self._stage("comparing every row with receipts and every leaf with contract views")
+        result.differences += await self._compare(result)
+        result.ground_truth_match = not result.differences
+        self._stage("checking receipts and the statement file")
+        for agent in self.agents:
+            count, wrong = demo_receipts.verify(agent.book, self.document, attester=agent.address)
+            result.receipts_verified += count
+            result.differences += wrong
+            if count < expected:
+                result.differences.append(f"{agent.name} holds {count} receipts for {expected} statements")
+        result.reorgs_healed = self._healed(result)
+        result.differences += await self._verify()
+        await self._keep_page()
+        result.ok = not result.differences and min(result.events_indexed, result.reorgs_healed, expected) > 0
+        return result
+
+    async def _compare(self, result: Result) -> list[str]:
+        ground = truth.Truth(self.client, start_block=self.contract.start_block)
+        rows = await ground.rows(last=self.head)
+        wrong: list[str] = []
+        frames = {agent.name: books.Book(agent.book).frames() for agent in self.agents}
+        for agent in self.agents:
+            book = books.Book(agent.book)
+            stored = book.rows(last=self.head)
+            result.events_indexed = max(result.events_indexed, len(stored))
+            wrong += [f"{agent.name}: {text}" for text in truth.compare_rows(rows, stored)]
+            for frame in frames[agent.name]:
+                leaves = await ground.leaves_at(frame.to_anchor)
+                wrong += [
+                    f"{agent.name}, frame {frame.sequence}: {text}"
+                    for text in truth.compare_leaves(leaves, book.leaves(frame))
+                ]
+        digests = {tuple(frame.digest for frame in found) for found in frames.values()}
+        if len(digests) != 1:
+            wrong.append("the agents' digests are not byte-identical")
+        return wrong
+
+    def _healed(self, result: Result) -> int:
+        """Reorgs whose vanished blocks an agent had indexed, and put aside."""
+        healed = 0
+        for reorg in self.player.played.reorgs:
+            if any(_holds_orphaned(agent.book, reorg.orphaned) for agent in self.agents):
+                healed += 1
+            elif reorg.kind != play.OFFLINE:
+                result.differences.append(f"nobody saw the blocks that reorg {reorg.kind} removed")
+        return healed
+
+    async def _verify(self) -> list[str]:
+        """The newest sealed statement, as a file, through the independent verifier."""
+        self.statement = self.options.folder / "statement.json"
+        settings = self.agents[0].folder / "agent.toml"
+        await self.fleet.run("agent", "export", "--config", str(settings), "--out", str(self.statement))
+        file = str(self.statement)
+        wrong: list[str] = []
+        for options in ((), ("--rpc", self.node.url), ("--rpc", self.node.url, "--full")):
+            said = await self.fleet.run("verify", file, *options, accept=(0, 1, 2))
+            if "VERIFIED" not in said:
+                wrong.append(f"stakeside verify {' '.join(options)}: {said.strip().splitlines()[-1]}")
+        return wrong
+
+    async def _keep_page(self) -> None:
+        """The status page as it was at the end, for when nobody listens any more."""
+        answer = await self.agents[0].get("/")
+        style = await self.agents[0].get("/style.css")
+        if answer is not None and style is not None:
+            page = str(answer[1]).replace("</head>", f"<style>{style[1]}</style></head>", 1)
+            (self.options.folder / "status.html").write_text(page)
+
+    async def _sealed(self, expected: int) -> bool:
+        answer = await self.hub.get("/v1/streams", token=self.hub.token)
+        if answer is None or answer[0] != 200:
+            return False
+        sealed = answer[1]["streams"][0]["sealed"]
+        self.view.sealed = 0 if sealed is None else int(sealed) + 1
+        return self.view.sealed >= expected
+
+    async def _watch(self) -> None:
+        """Fill the view; what does not answer is left as it was."""
+        while True:
+            for agent in self.agents:
+                status = await agent.status() if agent.running else None
+                if status is not None:
+                    self.view.agents[agent.name] = status
+            with contextlib.suppress(errors.StakesideError, OSError, AttributeError):
+                self.view.head = await self.contract.height()
+                self.view.final = await self.contract.height("finalized")
+                self.view.operations = self.player.played.operations
+                await self._sealed(0)
+            await asyncio.sleep(0.25)
+
+    def _stage(self, what: str) -> None:
+        self.view.stage = what
+        self._say(what)
+
+    def _say(self, what: str) -> None:
+        self.view.told.append(what)
+        self._tell(what)
+
+
+def plant(book: Path) -> None:
+    """Add one wei to the first delegation of a book, as a bug or an intruder might."""
+    with contextlib.closing(sqlite3.connect(book, timeout=10)) as connection:
+        guards = connection.execute(
+            "select name from sqlite_master where type = 'trigger' and tbl_name = 'log' and sql like '%BEFORE UPDATE%'"
+        )
+        for (name,) in guards.fetchall():
+            connection.execute(f"drop trigger {name}")
+        number, index, amount = connection.execute(
+            "select number, log_index, amount from canonical_event where kind = 'Delegated' order by number, log_index limit 1"
+        ).fetchone()
+        wrong = (int.from_bytes(amount, "big") + 1).to_bytes(32, "big")
+        connection.execute("update log set amount = ? where number = ? and log_index = ?", (wrong, number, index))
+        connection.commit()
+
+
+async def _is_at(agent: fleet.Agent, block_hash: str) -> bool:
+    status = await agent.status()
+    return status is not None and status["index"] is not None and status["index"]["hash"] == block_hash
+
+
+async def _is_done(agent: fleet.Agent, frames: int) -> bool:
+    status = await agent.status()
+    if status is None or status["outbox"]["depth"]:
+        return False
+    newest = [stream["frame"] for stream in status["streams"].values()]
+    return all(frame is not None and frame["sequence"] + 1 >= frames for frame in newest)
+
+
+def _holds_orphaned(book: Path, hashes: tuple[bytes, ...]) -> bool:
+    with contextlib.closing(sqlite3.connect(f"file:{book}?mode=ro", uri=True, timeout=10)) as connection:
+        marks = ",".join("?" * len(hashes))
+        query = f"select 1 from block where orphaned_generation is not null and hash in ({marks}) limit 1"
+        return connection.execute(query, hashes).fetchone() is not None
