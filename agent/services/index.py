@@ -13,23 +13,17 @@ from typing import Literal, assert_never
 
 import msgspec
 
-from agent.services import rows
+from agent.services import chronicle, rows, slices
+from agent.services.chronicle import CURSOR, FINALIZED, LATCH
 from domain import chain, errors, hashing
-from indexers.chain import evidence, follower, ranges, reader
+from indexers.chain import evidence, follower, ranges, reader, walk
 from kit import faults, jsonrpc, logs, runtime
-from store import blocks, book, cursors, gaps, journal, latches, parked
-from store import logs as log_rows
+from store import book, cursors
 
-CURSOR = "index"
-FINALIZED = "finalized"
-LATCH = "finality"
+__all__ = ["CURSOR", "FINALIZED", "LATCH", "Counts", "IndexService"]
 
 BEFORE_GENESIS = chain.BlockRef(-1, hashing.ZERO32)
 """What block 0 follows on: the anchor of an index that starts at genesis."""
-
-MAX_ROWS = 2000
-MAX_BLOCKS = 200
-"""A commit's bounds. They keep the writer's lock short, so that a fee bump never waits for a backfill."""
 
 LOOK_S = 5.0
 """How long one look at the tip serves a backfill, whose ranges are final anyway."""
@@ -58,15 +52,6 @@ class Counts(msgspec.Struct):
     events: int = 0
     commits: int = 0
     fenced: int = 0
-
-
-class Slice(msgspec.Struct, frozen=True):
-    """What one commit writes: the blocks worth a row, and the block behind which the index then stands."""
-
-    first: int
-    end: chain.BlockRef
-    blocks: tuple[evidence.Block, ...]
-    final: bool
 
 
 class IndexService:
@@ -103,9 +88,8 @@ class IndexService:
         self.reason = ""
         self.counts = Counts()
         self.remote_head: chain.BlockRef | None = None
-        self._book = the_book
         self._source = source
-        self._decoders = tuple(decoders)
+        self._walker = walk.Walker(source)
         self._chain_id = chain_id
         self._genesis = genesis
         self._start = start
@@ -113,6 +97,9 @@ class IndexService:
         self._clock = clock
         self._proof = proof
         self._depth = int(finality.removeprefix("depth:")) if finality.startswith("depth:") else None
+        self._chronicle = chronicle.Chronicle(
+            the_book, decoders, clock=clock, depth=self._depth, origin=BEFORE_GENESIS if start == 0 else None
+        )
         self._poll_s = poll_s
         self._downstream = tuple(downstream)
         self._observe = observe
@@ -120,18 +107,17 @@ class IndexService:
             source, [(d.addresses, d.topics) for d in decoders], level=proof, trust_bloom=trust_bloom
         )
         # At the levels that read every header a range is a batch of headers, and a commit's worth of them is enough.
-        largest = backfill_range if proof == "node" else min(backfill_range, MAX_BLOCKS)
-        self._ranges = ranges.Ranges(largest=largest, rows=2 * MAX_ROWS)
+        largest = backfill_range if proof == "node" else min(backfill_range, slices.MAX_BLOCKS)
+        self._ranges = ranges.Ranges(largest=largest, rows=2 * slices.MAX_ROWS)
         self._coverage = ranges.Coverage(start - 1)
         self._cursor: cursors.Cursor | None = None
         self._follower: follower.Follower | None = None
-        self._slices: deque[Slice] = deque()
+        self._slices: deque[slices.Slice] = deque()
         self._tip: reader.Tip | None = None
         self._looked_at = 0.0
         self._checked = False
         self._doubts = 0
         self._gap_open = False
-        self._recent: dict[bytes, chain.Header] = {}
 
     # --- what others see ---
 
@@ -181,38 +167,17 @@ class IndexService:
 
     async def _load(self) -> bool:
         """Bring memory in line with the book, which others may have moved. True while the finality latch is set."""
-        async with self._book.read() as c:
-            latched = next((latch for latch in await latches.active(c) if latch.name == LATCH), None)
-            cursor = await cursors.get(c, CURSOR)
-            if self._follower is None or cursor != self._cursor:
-                self._slices.clear()
-                self._follower = await self._remembered(c, cursor)
-                self._gap_open = bool(await gaps.pending(c))
-                self._cursor = cursor
-                self._coverage.reset(self._start - 1 if cursor is None else cursor.number)
-        if latched is not None:
-            self.reason = latched.reason
+        found = await self._chronicle.recall(self._cursor, whole=self._follower is None)
+        if isinstance(found, chronicle.Memory):
             self._slices.clear()
-        return latched is not None
-
-    async def _remembered(self, c: book.Connection, cursor: cursors.Cursor | None) -> follower.Follower | None:
-        """The follower as the book has it: the headers between the finalized block and the cursor, found backwards by hash."""
-        if cursor is None:
-            return follower.Follower(BEFORE_GENESIS, depth=self._depth) if self._start == 0 else None
-        head = chain.BlockRef(cursor.number, cursor.hash)
-        final = await cursors.get(c, FINALIZED)
-        if final is None or final.number >= cursor.number:
-            return follower.Follower(head, depth=self._depth)
-        stored = {header.hash: header for header in await blocks.unfinalized(c, above=final.number)}
-        window: list[chain.Header] = []
-        at = cursor.hash
-        while at in stored:
-            window.append(stored[at])
-            at = stored[at].parent
-        if at != final.hash:
-            # The cursor was set onto an adopted frame's last block, which is final by the signatures over it.
-            return follower.Follower(head, depth=self._depth)
-        return follower.Follower(chain.BlockRef(final.number, final.hash), window[::-1], depth=self._depth)
+            self._cursor, self._follower, self._gap_open = found.cursor, found.machine, found.gap_open
+            self._coverage.reset(self._start - 1 if found.cursor is None else found.cursor.number)
+            found = found.reason
+        if found is None:
+            return False
+        self.reason = found
+        self._slices.clear()
+        return True
 
     async def _advance(self) -> float:
         tip = await self._look()
@@ -226,8 +191,8 @@ class IndexService:
                 return await self._follow(await self._source.header_at(head.number), tip, final_number)
             return await self._backfill(final_number)
         target = tip.head
-        if target.number > head.number + MAX_BLOCKS:
-            target = await self._source.header_at(head.number + MAX_BLOCKS)
+        if target.number > head.number + slices.MAX_BLOCKS:
+            target = await self._source.header_at(head.number + slices.MAX_BLOCKS)
         return await self._follow(target, tip, final_number)
 
     # --- looking ---
@@ -272,7 +237,7 @@ class IndexService:
     async def _anchor(self, tip: reader.Tip, final_number: int) -> float:
         """The block that the first indexed one follows on. It is final, so it is never left again."""
         header = await self._source.header_at(min(self._start - 1, final_number))
-        found = Slice(header.number, header.ref, (evidence.Block(header, (), self._proof),), final=True)
+        found = slices.Slice(header.number, header.ref, (evidence.Block(header, (), self._proof),), final=True)
         self._coverage.reset(header.number - 1)
         await self._commit(found)
         return 0.0
@@ -309,39 +274,23 @@ class IndexService:
             raise
         self._doubts = 0
         self._ranges.succeeded(first=first, last=last, rows=found.rows, seconds=self._clock.monotonic() - started)
-        self._slices.extend(_sliced(found))
+        self._slices.extend(slices.sliced(found))
         return 0.0
 
     async def _fetch_range(self, parent: chain.BlockRef, first: int, last: int) -> evidence.Range:
-        """Logs from before the start are nobody's: an index must not depend on where finality stood when it began."""
-        keep = set(self._marks(first, last))
         try:
-            found = await self._evidence.range(parent=parent, last=last, keep=keep)
+            found = await self._evidence.range(parent=parent, last=last, keep=set(self._marks(first, last)))
         except jsonrpc.RangeRefused:
             if first != last:
                 raise
             found = await self._evidence.block_by_receipts(parent=parent)
-        if first >= self._start:
-            return found
-        cut = (
-            block if block.header.number >= self._start else msgspec.structs.replace(block, logs=())
-            for block in found.blocks
-        )
-        return evidence.Range(first, last, tuple(cut))
+        return slices.without_logs_before(found, self._start)
 
     async def _missing(self, first: int, last: int, reason: str) -> float:
         """The node lacks history. Narrow it down to one block, then write it down and wait: others may sign for us."""
         if self._ranges.refused(first=first, last=last):
             return 0.0
-        async with self._book.read() as c:
-            known = {(gap.protocol, gap.first) for gap in await gaps.pending(c)}
-        absent = [decoder.name for decoder in self._decoders if (decoder.name, first) not in known]
-        if absent:
-            faults.point("index.before_gap")
-            async with self._book.write() as c:
-                for protocol in absent:
-                    await gaps.open_(c, protocol=protocol, first=first, last=last, reason=reason)
-            faults.point("index.after_gap")
+        if await self._chronicle.open_gaps(first=first, last=last, reason=reason):
             log.warning("index.gap", first=first, last=last, error=reason)
             self._ring()
         self._gap_open = True
@@ -352,7 +301,7 @@ class IndexService:
 
     async def _follow(self, target: chain.Header, tip: reader.Tip, final_number: int) -> float:
         machine = self._machine()
-        output = await self._walk(machine, target)
+        output = await self._walker.walk(machine, target)
         match output:
             case follower.Idle():
                 if target.hash != machine.head.hash:
@@ -377,34 +326,9 @@ class IndexService:
             case _:
                 assert_never(output)
 
-    async def _walk(
-        self, machine: follower.Follower, target: chain.Header
-    ) -> follower.Idle | follower.Behind | follower.Committed | follower.Reverted | follower.Violation:
-        """Show the machine a head and the parents it asks for. Bounded by the machine."""
-        output = machine.seen(target)
-        ahead = max(1, target.number - machine.head.number)
-        while isinstance(output, follower.Need):
-            header = await self._parent(output, ahead)
-            ahead = min(ahead * 4, MAX_BLOCKS)
-            output = machine.missing() if header is None else machine.parent(header)
-        return output
-
-    async def _parent(self, need: follower.Need, ahead: int) -> chain.Header | None:
-        """By hash; but where several are likely to be wanted they come by height in one exchange, and only matching ones count."""
-        if need.hash not in self._recent and ahead > 1:
-            wanted = range(max(self._machine().anchor.number, need.number - ahead + 1), need.number + 1)
-            for header in await self._source.headers_at([n for n in wanted if n >= 0]):
-                self._recent[header.hash] = header
-        header = self._recent.get(need.hash) or await self._source.header_by_hash(need.hash)
-        if header is not None:
-            self._recent[header.hash] = header
-        while len(self._recent) > 4 * MAX_BLOCKS:
-            self._recent.pop(next(iter(self._recent)))
-        return header
-
     async def _extend(self, machine: follower.Follower, output: follower.Committed, tip: reader.Tip) -> float:
         """Fetch the logs of as many blocks as one commit holds, by hash."""
-        headers = output.headers[:MAX_BLOCKS]
+        headers = output.headers[:slices.MAX_BLOCKS]
         faults.point("index.before_fetch")
         early = [header for header in headers if header.number < self._start]
         try:
@@ -419,10 +343,10 @@ class IndexService:
             raise errors.Transient(f"a block of the tip is no longer there: {error}") from error
         faults.point("index.after_fetch")
         whole = [evidence.Block(header, (), self._proof) for header in early] + found
-        part = _bounded(whole)
+        part = slices.bounded(whole)
         final = machine.finality(tip.finalized, best=tip.head) if self._depth is None else follower.Idle()
         await self._commit(
-            Slice(part[0].header.number, part[-1].header.ref, tuple(part), final=False),
+            slices.Slice(part[0].header.number, part[-1].header.ref, tuple(part), final=False),
             finalized=final.ref if isinstance(final, follower.Finalized) else None,
         )
         more = len(part) < len(output.headers) or tip.head.hash != part[-1].header.hash
@@ -438,10 +362,11 @@ class IndexService:
             output = machine.finality(tip.finalized, best=tip.head)
         match output:
             case follower.Finalized():
-                faults.point("index.before_finalize")
-                async with self._book.write() as c:
-                    await self._put_finalized(c, output.ref)
-                faults.point("index.after_finalize")
+                try:
+                    await self._chronicle.finalize(output.ref, seen=self._known())
+                except BaseException as error:
+                    self._forget(error)
+                    raise
                 machine.applied(output)
                 self._ring()
             case follower.Violation():
@@ -453,46 +378,25 @@ class IndexService:
 
     # --- writing ---
 
-    async def _commit(self, slice_: Slice, *, finalized: chain.BlockRef | None = None) -> None:
-        """One transaction. Memory follows only after it."""
-        decoded = rows.decode(self._decoders, slice_.blocks)
+    async def _commit(self, slice_: slices.Slice, *, finalized: chain.BlockRef | None = None) -> None:
+        """Write, then let memory follow."""
         self._coverage.add(slice_.first, slice_.end.number)
-        to = cursors.Cursor(slice_.end.number, slice_.end.hash, self.generation)
-        at_s = int(self._clock.now())
         started = self._clock.monotonic()
-        final = slice_.end if slice_.final else finalized
-        faults.point("index.before_commit")
         try:
-            async with self._book.write() as c:
-                await cursors.advance(c, CURSOR, seen=self._cursor, to=to)
-                for level in sorted({block.proof for block in slice_.blocks}):
-                    await blocks.insert(c, [b.header for b in slice_.blocks if b.proof == level], proof=level)
-                await log_rows.insert(c, decoded.indexed)
-                for item in decoded.undecoded:
-                    await parked.add(
-                        c,
-                        stream_or_protocol=item.protocol,
-                        block_hash=item.block.hash,
-                        log_index=item.log_index,
-                        reason=item.reason,
-                    )
-                await journal.append(c, kind="committed", ref=slice_.end, generation=to.generation, at_s=at_s)
-                if final is not None:
-                    await self._put_finalized(c, final)
-                if self._gap_open:
-                    await self._close_gaps(c, slice_.end.number)
+            to, count = await self._chronicle.commit(
+                slice_, seen=self._cursor, finalized=finalized, close_gaps=self._gap_open
+            )
         except BaseException as error:
             self._forget(error)
             raise
-        faults.point("index.after_commit")
-        self._follow_commit(slice_, final, to)
+        self._follow_commit(slice_, finalized, to)
         self.counts.commits += 1
-        self.counts.events += len(decoded.indexed)
-        self._tell("commit_rows", len(decoded.indexed))
+        self.counts.events += count
+        self._tell("commit_rows", count)
         self._tell("commit_s", self._clock.monotonic() - started)
         self._ring()
 
-    def _follow_commit(self, slice_: Slice, final: chain.BlockRef | None, to: cursors.Cursor) -> None:
+    def _follow_commit(self, slice_: slices.Slice, final: chain.BlockRef | None, to: cursors.Cursor) -> None:
         self._cursor = to
         if slice_.final:
             self._follower = follower.Follower(slice_.end, depth=self._depth)
@@ -502,38 +406,12 @@ class IndexService:
         if final is not None:
             machine.applied(follower.Finalized(final))
 
-    async def _put_finalized(self, c: book.Connection, ref: chain.BlockRef) -> None:
-        """Never backwards: what was final stays final."""
-        seen = await cursors.get(c, FINALIZED)
-        if seen is not None and seen.number >= ref.number:
-            if seen.number == ref.number and seen.hash != ref.hash:
-                raise errors.FinalityViolated("the book has another finalized block", value=str(ref))
-            return
-        await cursors.put(c, FINALIZED, cursors.Cursor(ref.number, ref.hash, self.generation))
-        await journal.append(c, kind="finalized", ref=ref, generation=self.generation, at_s=int(self._clock.now()))
-
-    async def _close_gaps(self, c: book.Connection, through: int) -> None:
-        """The history came back: no statement was needed."""
-        for gap in await gaps.pending(c):
-            if gap.last <= through:
-                await gaps.close(c, gap.id, by_digest=hashing.ZERO32)
-
     async def _revert(self, machine: follower.Follower, output: follower.Reverted) -> float:
-        """Mark the blocks as orphaned, nothing else: rows stay, the canonical view no longer shows them."""
-        generation = self.generation + 1
-        to = cursors.Cursor(output.ancestor.number, output.ancestor.hash, generation)
-        faults.point("index.before_revert")
         try:
-            async with self._book.write() as c:
-                await cursors.advance(c, CURSOR, seen=self._cursor, to=to)
-                await blocks.orphan(c, [header.hash for header in output.headers], generation=generation)
-                await journal.append(
-                    c, kind="reverted", ref=output.ancestor, generation=generation, at_s=int(self._clock.now())
-                )
+            to = await self._chronicle.revert(output, seen=self._known())
         except BaseException as error:
             self._forget(error)
             raise
-        faults.point("index.after_revert")
         machine.applied(output)
         self._cursor = to
         self._slices.clear()
@@ -541,7 +419,7 @@ class IndexService:
         self.counts.reorgs += 1
         self.counts.reverted_blocks += len(output.headers)
         self._tell("reorg_depth", len(output.headers))
-        log.info("index.reorg", depth=len(output.headers), ancestor=str(output.ancestor), generation=generation)
+        log.info("index.reorg", depth=len(output.headers), ancestor=str(output.ancestor), generation=to.generation)
         self._ring()
         return 0.0
 
@@ -552,13 +430,7 @@ class IndexService:
         if again.hash == final.hash:
             raise errors.BadAnswer("the node contradicts itself about a finalized block", value=str(violation.remote))
         reason = f"block {final} was final and the node now has {again.ref}"
-        faults.point("index.before_latch")
-        async with self._book.write() as c:
-            await latches.set(c, LATCH, reason=reason, at_s=int(self._clock.now()))
-            await journal.append(
-                c, kind="violated", ref=again.ref, generation=self.generation, at_s=int(self._clock.now())
-            )
-        faults.point("index.after_latch")
+        await self._chronicle.violate(again.ref, reason=reason, generation=self.generation)
         self._slices.clear()
         self.state, self.reason = "violated", reason
         log.error("index.finality_violated", final=str(final), remote=str(again.ref))
@@ -571,6 +443,11 @@ class IndexService:
         if self._follower is None:
             raise AssertionError("there is no follower before the anchor")
         return self._follower
+
+    def _known(self) -> cursors.Cursor:
+        if self._cursor is None:
+            raise AssertionError("nothing is reverted or final before the first commit")
+        return self._cursor
 
     def _forget(self, error: BaseException) -> None:
         """A write failed, or was fenced or cancelled: what memory believes may not be what the book says. Read it again."""
@@ -586,26 +463,3 @@ class IndexService:
         if self._observe is not None:
             self._observe(name, value)
 
-
-def _bounded(found: Sequence[evidence.Block]) -> Sequence[evidence.Block]:
-    """As many blocks as fit one commit; at least one, since a block is never split."""
-    total = 0
-    for index, block in enumerate(found):
-        total += len(block.logs)
-        if index and total > MAX_ROWS:
-            return found[:index]
-    return found[:MAX_BLOCKS]
-
-
-def _sliced(found: evidence.Range) -> list[Slice]:
-    """A range in commits. Each ends at a block whose header is known, the last one at the range's end."""
-    slices: list[Slice] = []
-    first = found.first
-    left: Sequence[evidence.Block] = found.blocks
-    while left:
-        part = _bounded(left)
-        left = left[len(part) :]
-        end = part[-1].header.ref
-        slices.append(Slice(first, end, tuple(part), final=True))
-        first = end.number + 1
-    return slices

@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from agent.services import index
+from agent.services import index, slices
 from devnet import proxy
 from devnet.proxy import wordings
 from domain import chain as domain_chain
@@ -25,13 +25,13 @@ async def grown(chain: indexing.Chain, count: int = 40) -> None:
 async def test_commits_cover_every_block_exactly_once(
     chain: indexing.Chain, bench: indexing.Bench, proof: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(index, "MAX_ROWS", 3)
+    monkeypatch.setattr(slices, "MAX_ROWS", 3)
     await grown(chain)
     covered: list[int] = []
     service = bench.build(proof=proof, backfill_range=7)
     commit = service._commit  # pyright: ignore[reportPrivateUsage]
 
-    async def watched(slice_: index.Slice, **more: object) -> None:
+    async def watched(slice_: slices.Slice, **more: object) -> None:
         covered.extend(range(slice_.first, slice_.end.number + 1))
         await commit(slice_, **more)  # pyright: ignore[reportArgumentType]
 
@@ -42,7 +42,7 @@ async def test_commits_cover_every_block_exactly_once(
 
 
 async def test_a_commit_is_bounded(chain: indexing.Chain, bench: indexing.Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(index, "MAX_ROWS", 4)
+    monkeypatch.setattr(slices, "MAX_ROWS", 4)
     await grown(chain)
     sizes: list[float] = []
     bench.build(observe=lambda name, value: sizes.append(value) if name == "commit_rows" else None)

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from agent.services import index
 from devnet import anvil, proxy
 from domain import errors
+from indexers.chain import walk
 from store import book
 from tests.agent import indexing
 
@@ -32,6 +32,7 @@ async def grown(chain: indexing.Chain, count: int = 16) -> None:
 async def test_another_chain_at_start_is_fatal_with_advice(
     chain: indexing.Chain, bench: indexing.Bench, fault: str
 ) -> None:
+    await grown(chain)
     async with proxy.LyingNode(chain.url, [fault]) as node:
         bench.build(url=node.url)
         with pytest.raises(errors.WrongChain, match=r"node\.url"):
@@ -154,12 +155,12 @@ async def run_process(chain: indexing.Chain, path: Path, crash_at: str = "") -> 
 POINTS = [
     f"{name}:{count}"
     for name, counts in [
-        ("index.before_fetch", (1, 3)),
+        ("index.before_fetch", (1,)),
         ("index.after_fetch", (2,)),
-        ("index.before_commit", (1, 2, 4)),
-        ("store.before_commit", (2, 4, 6)),
-        ("store.after_commit", (2, 4, 6)),
-        ("index.after_commit", (1, 2, 4)),
+        ("index.before_commit", (1, 2)),
+        ("store.before_commit", (2, 4)),
+        ("store.after_commit", (2, 4)),
+        ("index.after_commit", (1, 2)),
         ("index.before_revert", (1,)),
         ("index.after_revert", (1,)),
         ("index.before_finalize", (1,)),
@@ -222,5 +223,5 @@ async def test_following_for_a_while_keeps_memory_and_loop_free(chain: indexing.
     machine = bench.service._follower  # pyright: ignore[reportPrivateUsage]
     assert machine is not None
     assert len(machine.window) <= chain.node.finality_depth + 1
-    assert len(bench.service._recent) <= 4 * index.MAX_BLOCKS  # pyright: ignore[reportPrivateUsage]
+    assert len(bench.service._walker.remembered) <= walk.REMEMBERED  # pyright: ignore[reportPrivateUsage]
     assert sizes[-1] < sizes[0] * 1.3
