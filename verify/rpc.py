@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import base64
 import itertools
 import json
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Sequence
-from http.client import HTTPException
+from http.client import HTTPException, HTTPMessage, HTTPResponse
+from typing import IO
 
 from verify import strict
 from verify.report import Unusable, shown
 from verify.strict import Json, Node
 
 TIMEOUT_S = 30.0
+"""The longest silence."""
+ANSWER_S = 180.0
+"""The longest answer, however diligently it trickles."""
 MAX_BYTES = 256 << 20
 BATCH = 50
 """Calls in one request: nodes commonly allow 100."""
@@ -36,7 +42,13 @@ class Rpc:
         if parts.scheme not in ("http", "https") or not host:
             raise Unusable("--rpc", "it must be an http:// or https:// URL of an execution node")
         self.name = f"node {shown(host, quote=False)}" + (f":{port}" if port else "")
-        self._url = url
+        place = parts.netloc.rpartition("@")[2]
+        self._url = urllib.parse.urlunsplit((parts.scheme, place, parts.path, parts.query, ""))
+        self._headers = {"content-type": "application/json"}
+        if parts.username is not None:
+            pair = f"{urllib.parse.unquote(parts.username)}:{urllib.parse.unquote(parts.password or '')}"
+            self._headers["authorization"] = "Basic " + base64.b64encode(pair.encode()).decode()
+        self._opener = urllib.request.build_opener(_NoRedirects)
         self._ids = itertools.count(1)
 
     def call(self, method: str, *params: Json) -> Node:
@@ -79,17 +91,40 @@ class Rpc:
         raise kind(self.name, f"it refuses {method}: {shown(str(message), quote=False)}")
 
     def _send(self, payload: Json) -> Node:
-        request = urllib.request.Request(
-            self._url, data=json.dumps(payload).encode(), headers={"content-type": "application/json"}, method="POST"
-        )
         try:
-            with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:
-                data: bytes = response.read(MAX_BYTES + 1)
+            request = urllib.request.Request(
+                self._url, data=json.dumps(payload).encode(), headers=self._headers, method="POST"
+            )
+            with self._opener.open(request, timeout=TIMEOUT_S) as response:
+                data = self._read(response)
         except urllib.error.HTTPError as error:
             raise Unusable(self.name, f"it answers with HTTP status {error.code}") from None
-        except (OSError, HTTPException) as error:
+        except (OSError, HTTPException, ValueError) as error:
             reason = getattr(error, "reason", None) or error
             raise Unusable(self.name, f"it cannot be reached: {shown(str(reason), quote=False)}") from None
-        if len(data) > MAX_BYTES:
-            raise Unusable(self.name, f"its answer is larger than {MAX_BYTES >> 20} MiB")
         return strict.parse(data, self.name)
+
+    def _read(self, response: HTTPResponse) -> bytes:
+        """The whole body, bounded in size and time."""
+        ends = time.monotonic() + ANSWER_S
+        parts: list[bytes] = []
+        size = 0
+        while part := response.read1(1 << 20):
+            parts.append(part)
+            size += len(part)
+            if size > MAX_BYTES:
+                raise Unusable(self.name, f"its answer is larger than {MAX_BYTES >> 20} MiB")
+            if time.monotonic() > ends:
+                raise Unusable(self.name, f"its answer takes longer than {ANSWER_S:.0f} s")
+        if response.length:
+            raise Unusable(self.name, f"its answer ends {response.length} bytes early")
+        return b"".join(parts)
+
+
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """A node that sends its readers elsewhere is not the node they named."""
+
+    def redirect_request(
+        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
+    ) -> None:
+        return None
