@@ -145,8 +145,9 @@ async def frames(
         frame = known.get((sequence, revision), quorum.Frame())
         standing = votes.stand(frame, seat, barred)
         header = None if standing.leading is None else await votes.header(c, standing.leading)
-        stopped = waiting is not None and standing.state == "quorum" and waiting.digest == standing.leading
-        state = waiting.state if stopped and waiting is not None else standing.state
+        state = standing.state
+        if waiting is not None and state == "quorum" and waiting.digest == standing.leading:
+            state = waiting.state if waiting.state in ("body", "held", "contradicted") else state
         views.append(
             FrameView(
                 sequence=str(sequence),

@@ -92,7 +92,7 @@ def tagged(request: web.Request, value: object, *, immutable: bool = False) -> w
     return web.Response(body=body, headers=headers, content_type="application/json")
 
 
-def busy(metrics: Metrics, clock: runtime.Clock, *, unbounded: frozenset[str], limit: int = MAX_IN_FLIGHT) -> Middleware:
+def busy(metrics: Metrics, clock: runtime.Clock, *, unbounded: frozenset[str], limit: int) -> Middleware:
     """Counts and times requests, and refuses what is beyond `limit`. Routes in `unbounded` have a bound of their own."""
     running = 0
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import io
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -32,7 +33,7 @@ class Hub:
     async def post(self, path: str, value: object) -> tuple[int, Any]:
         """Status and parsed answer."""
         data = value if isinstance(value, bytes) else wire.encode(value)
-        async with self.session.post(self.url + path, data=data) as response:
+        async with self.session.post(self.url + path, data=io.BytesIO(data)) as response:
             body = await response.read()
             return response.status, msgspec.json.decode(body) if body else None
 
