@@ -133,7 +133,7 @@ async def _stored_in(c: Connection, refs: Iterable[chain.BlockRef]) -> dict[tupl
     if await c.row(sa.select(log.c.number).where(span).limit(1)) is None:
         return found
     for some in bulk.pieces(wanted):
-        key = sa.tuple_(log.c.number, log.c.block_hash)
-        for row in await c.rows(_select().where(key.in_([(ref.number, ref.hash) for ref in some]))):
+        # By number alone, which is where the key begins; a list of pairs would make SQLite read the whole table.
+        for row in await c.rows(_select().where(log.c.number.in_([ref.number for ref in some]))):
             found[row.block_hash, row.log_index] = _indexed(row)
     return found

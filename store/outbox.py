@@ -37,21 +37,27 @@ async def due(c: Connection, *, now_s: float, limit: int) -> list[Item]:
     """Open rows whose time has come and that wait for nothing before them in their stream; every stream's first before any
     stream's second."""
     now = int(now_s)
-    before = outbox.alias("before")
-    held_up = sa.exists().where(
-        before.c.receipt.is_(None),
-        before.c.stream == outbox.c.stream,
-        before.c.position < outbox.c.position,
-        before.c.next_s > now,
-        before.c.blocks == 1,
-    )
-    place = sa.func.row_number().over(partition_by=outbox.c.stream, order_by=outbox.c.position).label("place")
-    ready = (
-        sa.select(outbox.c.id, outbox.c.stream, outbox.c.kind, outbox.c.payload, outbox.c.attempts, outbox.c.position, place)
-        .where(outbox.c.receipt.is_(None), outbox.c.next_s <= now, ~held_up)
+    open_ = outbox.c.receipt.is_(None)
+    # Where each stream stops, found once: looking back from every row would cost the square of a long outage.
+    stop = (
+        sa.select(outbox.c.stream, sa.func.min(outbox.c.position).label("position"))
+        .where(open_, outbox.c.next_s > now, outbox.c.blocks == 1)
+        .group_by(outbox.c.stream)
         .subquery()
     )
-    query = sa.select(*(ready.c[name] for name in Item.__struct_fields__)).order_by(ready.c.place, ready.c.position).limit(limit)
+    place = sa.func.row_number().over(partition_by=outbox.c.stream, order_by=outbox.c.position)
+    ready = (
+        sa.select(outbox.c.position, place.label("place"))
+        .outerjoin(stop, stop.c.stream == outbox.c.stream)
+        .where(open_, outbox.c.next_s <= now, sa.or_(stop.c.position.is_(None), outbox.c.position < stop.c.position))
+        .subquery()
+    )
+    query = (
+        sa.select(*(outbox.c[name] for name in Item.__struct_fields__))
+        .join(ready, ready.c.position == outbox.c.position)
+        .order_by(ready.c.place, ready.c.position)
+        .limit(limit)
+    )
     return [Item(*row) for row in await c.rows(query)]
 
 

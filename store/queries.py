@@ -15,7 +15,7 @@ from domain import statement as domain_statement
 from kit import columns
 from store import cursors, latches, outbox, parked, tally
 from store.connection import AnySelect, Connection
-from store.tables import block, cursor, gap, leaf, log, proven, receipt, statement, subject, vote
+from store.tables import block, cursor, gap, in_force, leaf, lineage, log, proven, receipt, statement, subject, vote
 from store.tables import outbox as outbox_table
 
 
@@ -127,7 +127,7 @@ async def summary(c: Connection) -> Summary:
         parked=await parked.open_(c),
         gaps_open=await _count(c, sa.select(sa.func.count()).select_from(gap).where(gap.c.closed_by.is_(None))),
         outbox_depth=await outbox.depth(c),
-        outbox_why=await c.scalar(waiting.order_by(outbox_table.c.position).limit(1)) or "",
+        outbox_why=await c.scalar(waiting.order_by(outbox_table.c.stream, outbox_table.c.position).limit(1)) or "",
         outbox_since_s=await c.scalar(oldest),
         votes=await _count(c, sa.select(sa.func.count(vote.c.id))),
         receipts=await _count(c, sa.select(sa.func.count()).select_from(receipt).where(receipt.c.archived_at_s.is_(None))),
@@ -138,13 +138,14 @@ async def summary(c: Connection) -> Summary:
 
 async def tips(c: Connection) -> list[Tip]:
     """One for each stream, by stream id."""
-    newest = sa.func.row_number().over(
-        partition_by=statement.c.stream, order_by=(statement.c.sequence.desc(), statement.c.revision.desc())
-    )
     columns_ = [statement.c[name] for name in Tip.__struct_fields__]
-    ranked = sa.select(*columns_, newest.label("place")).where(statement.c.current == 1).subquery()
-    query = sa.select(*(ranked.c[name] for name in Tip.__struct_fields__)).where(ranked.c.place == 1).order_by(ranked.c.stream)
-    return [Tip(*row) for row in await c.rows(query)]
+    found: list[Tip] = []
+    for stream in await _streams(c):
+        query = sa.select(*columns_).where(statement.c.stream == stream, in_force)
+        row = await c.row(query.order_by(statement.c.sequence.desc(), statement.c.revision.desc()).limit(1))
+        if row is not None:
+            found.append(Tip(*row))
+    return found
 
 
 async def events(
@@ -190,26 +191,34 @@ async def frames(
 ) -> list[FrameRow]:
     """Newest first by sequence, with the receipt's digest once the hub has signed for it. `before` is a sequence: the page holds
     whole sequences below it only if `limit` allows, so ask for one stream when paging."""
+    found: list[FrameRow] = []
+    for one in await _streams(c) if stream is None else [stream]:
+        found += await _frames_of(c, one, limit=limit, before=before, superseded=superseded)
+    return sorted(found, key=lambda row: (-row.sequence, -row.revision, row.stream, -row.current, -row.saved_at_s))[:limit]
+
+
+async def _frames_of(c: Connection, stream: bytes, *, limit: int, before: int | None, superseded: bool) -> list[FrameRow]:
     names = [name for name in FrameRow.__struct_fields__ if name != "receipt"]
     query = (
         sa.select(*(statement.c[name] for name in names), outbox_table.c.receipt)
         .outerjoin(outbox_table, outbox_table.c.id == statement.c.digest)
+        .where(statement.c.stream == stream)
         .order_by(
-            statement.c.sequence.desc(), statement.c.revision.desc(), statement.c.stream, statement.c.current.desc(),
-            statement.c.saved_at_s.desc(),
+            statement.c.sequence.desc(), statement.c.revision.desc(), statement.c.current.desc(), statement.c.saved_at_s.desc()
         )
         .limit(limit)
     )
-    if stream is not None:
-        query = query.where(statement.c.stream == stream)
     if before is not None:
         query = query.where(statement.c.sequence < before)
     if not superseded:
-        query = query.where(statement.c.current == 1)
-    return [
-        FrameRow(**dict(zip(FrameRow.__struct_fields__, row, strict=True)))
-        for row in await c.rows(query)
-    ]
+        query = query.where(in_force)
+    rows = await c.rows(query)
+    return [FrameRow(**dict(zip(FrameRow.__struct_fields__, row, strict=True))) for row in rows]
+
+
+async def _streams(c: Connection) -> list[bytes]:
+    """Asked of the lines, which are few, not of the statements."""
+    return [row[0] for row in await c.rows(sa.select(lineage.c.stream).distinct().order_by(lineage.c.stream))]
 
 
 class HeaderRow(msgspec.Struct, frozen=True):
@@ -259,7 +268,8 @@ async def leaf_history(c: Connection, subject_hash: bytes, *, limit: int) -> lis
             leaf.c.lineage, leaf.c.kind, leaf.c.since, leaf.c.until, leaf.c.reward, leaf.c.penalty, subject.c.parts
         )
         .join(subject, subject.c.hash == leaf.c.subject)
-        .where(leaf.c.subject == subject_hash)
+        # Every line is named, so that the key finds the leaf in each.
+        .where(leaf.c.lineage.in_(sa.select(lineage.c.id)), leaf.c.subject == subject_hash)
         .order_by(leaf.c.since.desc(), leaf.c.kind, leaf.c.lineage.desc())
         .limit(limit)
     )

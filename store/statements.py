@@ -18,7 +18,7 @@ from domain import errors
 from domain import statement as domain_statement
 from store import bulk, leaves
 from store.connection import AnyRow, Connection
-from store.tables import carry, statement
+from store.tables import carry, in_force, statement
 
 Origin = Literal["derived", "adopted"]
 
@@ -85,7 +85,7 @@ async def _insert(c: Connection, stored: Stored, at_s: float) -> None:
 async def supersede(c: Connection, digest: bytes) -> None:
     """No longer in force; the row and its body stay. Raises StoreError when it was not."""
     changed = await c.change(
-        statement.update().where(statement.c.digest == digest, statement.c.current == 1).values(current=0)
+        statement.update().where(statement.c.digest == digest, in_force).values(current=0)
     )
     if changed != 1:
         raise errors.StoreError("there is no such statement in force", value=digest)
@@ -111,13 +111,13 @@ async def by_body_root(c: Connection, root: bytes) -> list[Stored]:
 async def latest(c: Connection, stream: bytes) -> Stored | None:
     """The highest frame in force, in its highest revision."""
     newest = (statement.c.sequence.desc(), statement.c.revision.desc())
-    return await _load(c, await _row(c, statement.c.stream == stream, statement.c.current == 1, order=newest))
+    return await _load(c, await _row(c, statement.c.stream == stream, in_force, order=newest))
 
 
 async def first_from(c: Connection, stream: bytes, sequence: int) -> Stored | None:
     """The lowest frame in force that is not before `sequence`, in its highest revision."""
     lowest = (statement.c.sequence, statement.c.revision.desc())
-    wanted = (statement.c.stream == stream, statement.c.current == 1, statement.c.sequence >= sequence)
+    wanted = (statement.c.stream == stream, in_force, statement.c.sequence >= sequence)
     return await _load(c, await _row(c, *wanted, order=lowest))
 
 
@@ -131,7 +131,7 @@ def _slot(stream: bytes, sequence: int, revision: int) -> tuple[sa.ColumnElement
         statement.c.stream == stream,
         statement.c.sequence == sequence,
         statement.c.revision == revision,
-        statement.c.current == 1,
+        in_force,
     )
 
 

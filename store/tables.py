@@ -92,6 +92,14 @@ sa.Index(
     postgresql_where=block.c.orphaned_generation.is_(None),
 )
 
+# Few rows, looked at by people: "what was put aside" without a walk over the chain.
+sa.Index(
+    "ix_block_orphaned",
+    block.c.number,
+    sqlite_where=block.c.orphaned_generation.is_not(None),
+    postgresql_where=block.c.orphaned_generation.is_not(None),
+)
+
 # A later, stronger proof of a block that was stored with a weaker one; rows keep the level they arrived with.
 proven = sa.Table(
     "proven",
@@ -248,16 +256,19 @@ statement = sa.Table(
     *_amount_checks("total_reward", "total_penalty"),
     **_STRICT,
 )
+# Spelled as a constant: SQLite uses a partial index only for a condition it can read while planning.
+in_force = statement.c.current == sa.literal_column("1")
 sa.Index(
     "uq_statement_current",
     statement.c.stream,
     statement.c.sequence,
     statement.c.revision,
     unique=True,
-    sqlite_where=statement.c.current == sa.literal_column("1"),
-    postgresql_where=statement.c.current == sa.literal_column("1"),
+    sqlite_where=in_force,
+    postgresql_where=in_force,
 )
 sa.Index("ix_statement_body_root", statement.c.body_root)
+sa.Index("ix_statement_slot", statement.c.stream, statement.c.sequence, statement.c.revision)
 
 # The readable parts of a subject, once; its leaves repeat only the hash.
 subject = sa.Table(
@@ -303,7 +314,7 @@ vote = sa.Table(
     _whole("ballot"),
     sa.Column("payload", sa.LargeBinary, nullable=False),
     _whole("at_s"),
-    sa.UniqueConstraint("signer", "digest"),
+    sa.UniqueConstraint("digest", "signer"),
     sa.Index("ix_vote_slot", "stream", "sequence", "revision", "signer"),
     **_STRICT,
 )
@@ -326,10 +337,13 @@ outbox = sa.Table(
     sa.UniqueConstraint("id"),
     **_STRICT,
 )
+# With all that `due` asks, so that a long outage is not read through its payloads.
 sa.Index(
     "ix_outbox_open",
     outbox.c.stream,
     outbox.c.position,
+    outbox.c.next_s,
+    outbox.c.blocks,
     sqlite_where=outbox.c.receipt.is_(None),
     postgresql_where=outbox.c.receipt.is_(None),
 )

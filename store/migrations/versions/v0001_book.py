@@ -35,6 +35,8 @@ CREATE TABLE block (
     """\
 CREATE UNIQUE INDEX uq_block_canonical ON block (number) WHERE orphaned_generation IS NULL""",
     """\
+CREATE INDEX ix_block_orphaned ON block (number) WHERE orphaned_generation IS NOT NULL""",
+    """\
 CREATE TABLE proven (
     block_hash BLOB NOT NULL CHECK (length(block_hash) = 32),
     proof INTEGER NOT NULL,
@@ -145,7 +147,7 @@ CREATE TABLE vote (
     payload BLOB NOT NULL,
     at_s INTEGER NOT NULL,
     CONSTRAINT pk_vote PRIMARY KEY (id),
-    CONSTRAINT uq_vote_signer_digest UNIQUE (signer, digest)
+    CONSTRAINT uq_vote_digest_signer UNIQUE (digest, signer)
 )
  STRICT""",
     """\
@@ -167,7 +169,7 @@ CREATE TABLE outbox (
 )
  STRICT""",
     """\
-CREATE INDEX ix_outbox_open ON outbox (stream, position) WHERE receipt IS NULL""",
+CREATE INDEX ix_outbox_open ON outbox (stream, position, next_s, blocks) WHERE receipt IS NULL""",
     """\
 CREATE TABLE receipt (
     id INTEGER NOT NULL,
@@ -246,6 +248,8 @@ CREATE TABLE statement (
 CREATE INDEX ix_statement_body_root ON statement (body_root)""",
     """\
 CREATE UNIQUE INDEX uq_statement_current ON statement (stream, sequence, revision) WHERE current = 1""",
+    """\
+CREATE INDEX ix_statement_slot ON statement (stream, sequence, revision)""",
     """\
 CREATE TABLE leaf (
     lineage INTEGER NOT NULL,
@@ -349,6 +353,8 @@ CREATE TABLE block (
     """\
 CREATE UNIQUE INDEX uq_block_canonical ON block (number) WHERE orphaned_generation IS NULL""",
     """\
+CREATE INDEX ix_block_orphaned ON block (number) WHERE orphaned_generation IS NOT NULL""",
+    """\
 CREATE TABLE proven (
     block_hash BYTEA NOT NULL CHECK (length(block_hash) = 32),
     proof BIGINT NOT NULL,
@@ -444,7 +450,7 @@ CREATE TABLE vote (
     payload BYTEA NOT NULL,
     at_s BIGINT NOT NULL,
     CONSTRAINT pk_vote PRIMARY KEY (id),
-    CONSTRAINT uq_vote_signer_digest UNIQUE (signer, digest)
+    CONSTRAINT uq_vote_digest_signer UNIQUE (digest, signer)
 )""",
     """\
 CREATE INDEX ix_vote_slot ON vote (stream, sequence, revision, signer)""",
@@ -464,7 +470,7 @@ CREATE TABLE outbox (
     CONSTRAINT uq_outbox_id UNIQUE (id)
 )""",
     """\
-CREATE INDEX ix_outbox_open ON outbox (stream, position) WHERE receipt IS NULL""",
+CREATE INDEX ix_outbox_open ON outbox (stream, position, next_s, blocks) WHERE receipt IS NULL""",
     """\
 CREATE TABLE receipt (
     id BIGSERIAL NOT NULL,
@@ -539,6 +545,8 @@ CREATE TABLE statement (
 CREATE INDEX ix_statement_body_root ON statement (body_root)""",
     """\
 CREATE UNIQUE INDEX uq_statement_current ON statement (stream, sequence, revision) WHERE current = 1""",
+    """\
+CREATE INDEX ix_statement_slot ON statement (stream, sequence, revision)""",
     """\
 CREATE TABLE leaf (
     lineage BIGINT NOT NULL,
