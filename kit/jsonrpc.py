@@ -189,6 +189,8 @@ class Endpoint:
         try:
             return decoder.decode(data)
         except UNDECODABLE as error:
+            if "truncated" in str(error):
+                raise errors.Transient(f"{self.name} answered {_of(method, what)} with a truncated body") from None
             raise errors.BadAnswer(
                 f"{self.name} answered {_of(method, what)} with something that is not JSON-RPC: {errors.clip(str(error), 120)}",
                 value=head(data, 80),

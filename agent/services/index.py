@@ -200,8 +200,9 @@ class IndexService:
     async def _look(self) -> reader.Tip:
         """The node's chain and tip. While ranges of history are read, one look serves for a while."""
         now = self._clock.monotonic()
-        if self._tip is not None and self.state == "backfill" and now - self._looked_at < LOOK_S:
-            return self._tip
+        if self._tip is not None and self._follower is not None and now - self._looked_at < LOOK_S:
+            if self.state == "backfill" and self._final_number(self._tip) > self._follower.head.number:
+                return self._tip
         faults.point("index.before_look")
         tip = await self._source.tip()
         self._check_chain(tip)

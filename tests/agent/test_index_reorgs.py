@@ -109,14 +109,22 @@ async def test_one_transaction_in_two_blocks_is_two_rows_of_which_one_is_canonic
     chain: indexing.Chain, bench: indexing.Bench
 ) -> None:
     await grown(chain, 12)
-    tx = chain.transaction()
+    sender = chain.accounts[0]
+    nonce = await chain.call("eth_getTransactionCount", sender, "latest")
+    tx = {**chain.transaction(), "from": sender, "nonce": nonce, "gasPrice": "0x77359400", "type": "0x0"}
     await chain.call("eth_sendTransaction", tx)
     await chain.mine()
     await chain.mine()
     await bench.settle()
+    (before,) = [row.log for row in await bench.rows() if row.log.block.number == await chain.head() - 1]
     await chain.call("anvil_reorg", 2, [[tx, 1]])
     await bench.settle()
     await bench.is_exact()
+    after = (await bench.rows())[-1].log
+    assert after.tx_hash == before.tx_hash
+    assert after.block.number == before.block.number + 1
+    async with bench.book.read() as c:
+        assert [row.log for row in await logs.of_block(c, before.block)] == [before]
 
 
 async def test_a_second_reorg_during_the_walk_is_followed_too(chain: indexing.Chain, bench: indexing.Bench) -> None:

@@ -91,7 +91,7 @@ async def test_null_where_a_value_was_asked_for_is_a_bad_answer() -> None:
         b'{"jsonrpc":"2.0","result":"0x1"}',
         b'{"jsonrpc":"2.0","id":1}',
         b'{"jsonrpc":"2.0","id":"1","result":"0x1"}',
-        b'{"jsonrpc":"2.0","id":1,"result":"0x1"',
+        b'{"jsonrpc":"2.0","id":1,"result":"0x1"]',
         b'{"jsonrpc":"2.0","id":1,"result":"\xff\xfe"}',
         b'{"jsonrpc":"2.0","id":1,"error":"no"}',
         b'{"jsonrpc":"2.0","id":1,"error":{"message":"no code"}}',
@@ -108,7 +108,7 @@ async def test_malformed_answers_are_bad_answers(body: bytes) -> None:
 
 
 @pytest.mark.parametrize("status", [200, 404, 500])
-@pytest.mark.parametrize("body", [b"<html>busy</html>", b"", b"upstream error", b"\0\0\0", b'"text"'])
+@pytest.mark.parametrize("body", [b'{"jsonrpc":"2.0","id":1,"result":"0x1"', b"<html>busy</html>", b"", b"upstream error", b"\0\0\0", b'"text"'])
 async def test_what_is_no_json_object_is_transient(body: bytes, status: int) -> None:
     async with serving(raw(body, status=status)) as endpoint:
         with pytest.raises(errors.Transient):
