@@ -105,6 +105,8 @@ def _current_schema(connection: sa.Connection) -> None:
     if found is None:
         tables.metadata.create_all(connection)
         migrations.stamp(connection, HEAD)
+    elif found > HEAD:
+        raise errors.StoreError("the hub's book was written by newer software", value=found, cure="run that version")
     elif found != HEAD:
         migrations.upgrade(connection, location="earnings:migrations")
 

@@ -246,7 +246,7 @@ async def evidence(c: Connection, *, limit: int = 100) -> tuple[Evidence, ...]:
     return tuple(
         Evidence(
             hashing.hex0x(row.signer), hashing.hex0x(row.stream), str(row.sequence),
-            hashing.hex0x(row.first), hashing.hex0x(row.second), row.repeats, row.open,
+            hashing.hex0x(row.first), hashing.hex0x(row.second), row.repeats, row.open == 1,
         )
         for row in rows
     )  # fmt: skip

@@ -6,17 +6,21 @@ an odd encoding in them can hurt a database.
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 
 from kit import columns
 
 metadata = sa.MetaData()
+_STRICT: dict[str, Any] = {"sqlite_strict": True}
 
 meta = sa.Table(
     "hub_meta",
     metadata,
-    sa.Column("name", sa.String(32), primary_key=True),
+    sa.Column("name", sa.Text, primary_key=True),
     sa.Column("value", sa.LargeBinary, nullable=False),
+    **_STRICT,
 )
 """`deployment` (32 bytes) and `document` (JSON of the document last accepted; the only row that is ever updated)."""
 
@@ -33,6 +37,7 @@ statement = sa.Table(
     sa.Column("header", sa.LargeBinary, nullable=False),
     sa.Index("hub_statement_frame", "stream", "sequence", "revision"),
     sa.Index("hub_statement_root", "body_root"),
+    **_STRICT,
 )
 """One header that somebody validly signed; `header` is its wire JSON."""
 
@@ -44,12 +49,13 @@ vote = sa.Table(
     sa.Column("sequence", columns.Whole, primary_key=True),
     sa.Column("revision", columns.Whole, primary_key=True),
     sa.Column("digest", columns.Bytes(32), primary_key=True),
-    sa.Column("position", sa.Integer, nullable=False),
+    sa.Column("position", columns.Whole, nullable=False),
     sa.Column("signature", columns.Bytes(65), nullable=False),
     sa.Column("context", sa.LargeBinary, nullable=False),
     sa.Column("context_signature", columns.Bytes(65), nullable=False),
     sa.Column("at_s", columns.Whole, nullable=False),
     sa.Index("hub_vote_frame", "stream", "sequence", "revision"),
+    **_STRICT,
 )
 """A digest in a slot, `position` counting within the slot from 0. At most `2 + ballots` of them (`quorum`)."""
 
@@ -61,13 +67,14 @@ ballot = sa.Table(
     sa.Column("sequence", columns.Whole, primary_key=True),
     sa.Column("revision", columns.Whole, primary_key=True),
     sa.Column("id", columns.Bytes(32), primary_key=True),
-    sa.Column("position", sa.Integer, nullable=False),
+    sa.Column("position", columns.Whole, nullable=False),
     sa.Column("ballot", columns.Whole, nullable=False),
     sa.Column("withdrawn", columns.Bytes(32), nullable=False),
     sa.Column("replacement", columns.Bytes(32), nullable=False),
     sa.Column("signature", columns.Bytes(65), nullable=False),
     sa.Column("at_s", columns.Whole, nullable=False),
     sa.Index("hub_ballot_frame", "stream", "sequence", "revision"),
+    **_STRICT,
 )
 
 evidence = sa.Table(
@@ -80,11 +87,13 @@ evidence = sa.Table(
     sa.Column("first", columns.Bytes(32), nullable=False),
     sa.Column("second", columns.Bytes(32), nullable=False),
     sa.Column("repeats", columns.Whole, nullable=False),
-    sa.Column("open", sa.Boolean, nullable=False),
+    sa.Column("open", columns.Whole, nullable=False),
     sa.Column("at_s", columns.Whole, nullable=False),
+    **_STRICT,
 )
 """Equivocation, one row a slot: the first two things that exclude each other (digests, or ids of Replaces; the signatures are in `vote`
-and `ballot`) and how many messages came on top (updated). `open` until a Replace links them; an open row quarantines its signer."""
+and `ballot`) and how many messages came on top (updated). `open` is 1 until a Replace links them; an open row quarantines
+its signer."""
 
 receipt = sa.Table(
     "hub_receipt",
@@ -97,6 +106,7 @@ receipt = sa.Table(
     sa.Column("signature", columns.Bytes(65), nullable=False),
     sa.Column("at_s", columns.Whole, nullable=False),
     sa.UniqueConstraint("attester", "digest", name="hub_receipt_once"),
+    **_STRICT,
 )
 
 sealed = sa.Table(
@@ -109,6 +119,7 @@ sealed = sa.Table(
     sa.Column("digest", columns.Bytes(32), nullable=False, unique=True),
     sa.Column("carry", columns.Bytes(32), nullable=False),
     sa.Column("at_s", columns.Whole, nullable=False),
+    **_STRICT,
 )
 """One row a frame, ever. `number` counts seals over all streams from 1: the feed's event id."""
 
@@ -118,6 +129,7 @@ certificate = sa.Table(
     sa.Column("digest", columns.Bytes(32), primary_key=True),
     sa.Column("signer", columns.Bytes(20), primary_key=True),
     sa.Column("signature", columns.Bytes(65), nullable=False),
+    **_STRICT,
 )
 """Signatures of a sealed digest: those that sealed it, and equal ones that came later."""
 
@@ -127,11 +139,12 @@ leaf = sa.Table(
     sa.Column("stream", columns.Bytes(32), primary_key=True),
     sa.Column("subject", columns.Bytes(32), primary_key=True),
     sa.Column("asset", columns.Bytes(20), primary_key=True),
-    sa.Column("kind", sa.Integer, primary_key=True),
+    sa.Column("kind", columns.Whole, primary_key=True),
     sa.Column("sequence", columns.Whole, primary_key=True),
     sa.Column("reward", columns.U256, nullable=False),
     sa.Column("penalty", columns.U256, nullable=False),
     sa.Column("parts", sa.LargeBinary, nullable=False),
+    **_STRICT,
 )
 """A leaf from sealed frame `sequence` on, until a later row of the same (subject, asset, kind): a frame costs what changed."""
 
@@ -140,6 +153,7 @@ carry = sa.Table(
     metadata,
     sa.Column("hash", columns.Bytes(32), primary_key=True),
     sa.Column("packed", sa.LargeBinary, nullable=False),
+    **_STRICT,
 )
 """Accounting state taken into the next frame, zlib-packed canonical JSON, stored once however many frames share it."""
 
@@ -147,10 +161,11 @@ chunk = sa.Table(
     "hub_chunk",
     metadata,
     sa.Column("digest", columns.Bytes(32), primary_key=True),
-    sa.Column("source", sa.String(64), primary_key=True),
-    sa.Column("part", sa.Integer, primary_key=True),
-    sa.Column("parts", sa.Integer, nullable=False),
+    sa.Column("source", sa.Text, primary_key=True),
+    sa.Column("part", columns.Whole, primary_key=True),
+    sa.Column("parts", columns.Whole, nullable=False),
     sa.Column("payload", sa.LargeBinary, nullable=False),
+    **_STRICT,
 )
 """Uploaded pieces of a body that is not verified yet, apart per uploader; deleted when the frame seals or the body proves wrong."""
 
@@ -164,5 +179,6 @@ hold = sa.Table(
     sa.Column("at_s", columns.Whole, nullable=False),
     sa.Column("released_by", columns.Note),
     sa.Column("released_at_s", columns.Whole),
+    **_STRICT,
 )
 """A plausibility cap fired; a person releases it."""

@@ -95,7 +95,7 @@ async def next_sequence(c: Connection, stream: bytes) -> int:
 
 async def quarantined(c: Connection) -> frozenset[bytes]:
     """Signers with unexplained evidence: their votes count for no unsealed frame."""
-    query = sa.select(tables.evidence.c.signer).where(tables.evidence.c.open).distinct()
+    query = sa.select(tables.evidence.c.signer).where(tables.evidence.c.open == 1).distinct()
     return frozenset(await c.scalars(query))
 
 
@@ -196,19 +196,19 @@ async def accuse(c: Connection, place: Place, *, signer: bytes, conflict: tuple[
                 first=conflict[0],
                 second=conflict[1],
                 repeats=0,
-                open=True,
+                open=1,
                 at_s=at_s,
             )
         )
         return True
-    await c.execute(table.update().where(mine).values(repeats=table.c.repeats + 1, open=True))
-    return not found.open
+    await c.execute(table.update().where(mine).values(repeats=table.c.repeats + 1, open=1))
+    return found.open == 0
 
 
 async def acquit(c: Connection, place: Place, *, signer: bytes) -> None:
     """A Replace linked what excluded each other: the row stays, the quarantine ends."""
     table = tables.evidence
-    await c.execute(table.update().where(table.c.signer == signer, place.where(table), table.c.open).values(open=False))
+    await c.execute(table.update().where(table.c.signer == signer, place.where(table), table.c.open == 1).values(open=0))
 
 
 async def certify(c: Connection, digest: bytes, signers: Iterable[bytes]) -> None:

@@ -118,6 +118,7 @@ async def running(
     rate: limits.Rate = FAST,
     caps: tuple[sealing.Cap, ...] = (),
     reread: Callable[[], deployment.Document] | None = None,
+    store: str | None = None,
 ) -> AsyncIterator[Hub]:
     tokens = folder / "tokens"
     tokens.write_text(f"# who may read\ntest:{hashlib.sha256(factory.TOKEN.encode()).hexdigest()}\n")
@@ -125,7 +126,7 @@ async def running(
     stop = asyncio.Event()
     arguments = app.Arguments(
         name="test hub",
-        store=f"sqlite:///{folder / 'hub.db'}",
+        store=store or f"sqlite:///{folder / 'hub.db'}",
         document=document or factory.document(),
         chain_id=factory.CHAIN,
         keys=keys_,
