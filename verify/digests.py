@@ -5,6 +5,7 @@ In: plain values. Out: 32-byte digests: EIP-712 hashes, stream ids, subjects, le
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 
@@ -114,6 +115,12 @@ def context_digest(statement: bytes, context: bytes, *, chain_id: int, config_di
 
 def subject(parts: Sequence[str]) -> bytes:
     """keccak256(abi.encode(…)) of readable parts. Raises ValueError when they are of no known form."""
+    return _subject(tuple(parts))
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def _subject(parts: tuple[str, ...]) -> bytes:
+    """Kept, because a subject has several leaves, in both frames of a file and in the replay."""
     match list(parts):
         case ["delegation", protocol, validator, delegator]:
             kind, name = tail(b"delegation"), tail(protocol.encode())
@@ -139,7 +146,7 @@ def _unhex(text: str, size: int) -> bytes:
     return bytes.fromhex(text[2:].replace(" ", "?"))
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@dataclass(frozen=True, slots=True)
 class Leaf:
     subject: bytes
     asset: bytes

@@ -255,7 +255,7 @@ class Ledger:
         for validator, pool in self.validators.items():
             parts = ("operator", protocol, hexed(validator))
             found += _nonzero(parts, asset, ((2, pool.commission_earned, 0), (40, pool.commission_claimed, 0)))
-        return sorted(found)
+        return sorted(found, key=lambda leaf: leaf.key)
 
     def carry(self) -> Json:
         """The state as the format writes it: every slash met by everybody, accrual since then left open."""
