@@ -39,9 +39,7 @@ class Arguments(msgspec.Struct, frozen=True):
     clock: runtime.Clock = runtime.SystemClock()
 
 
-async def run(
-    loaded: settings.HubSettings, *, stop: asyncio.Event, ready: Callable[[dict[str, object]], None]
-) -> None:
+async def run(loaded: settings.HubSettings, *, stop: asyncio.Event, ready: Callable[[dict[str, object]], None]) -> None:
     """Until `stop`. `ready` is called once, when the hub listens."""
     arguments = Arguments(
         name=loaded.hub.name,
@@ -88,7 +86,9 @@ async def serve(arguments: Arguments, *, stop: asyncio.Event, listening: Callabl
         stack.push_async_callback(news.publish)  # wakes the feeds, which see `stop`
         _on_hangup(stack, reloader.bell.ring)
         listening(port)
-        log.info("hub.started", hub=arguments.name, port=port, streams=[stream.name for stream in places.document.streams])
+        log.info(
+            "hub.started", hub=arguments.name, port=port, streams=[stream.name for stream in places.document.streams]
+        )
         await supervisor.run(stop)
         log.info("hub.stopped", hub=arguments.name)
 
@@ -99,7 +99,9 @@ async def adopt_document(the_book: book.Book, places: seats.Seats) -> None:
         stored = await book.meta(c, "document")
         if stored is not None:
             old = msgspec.json.decode(stored, type=deployment.Document)
-            sealed = {stream.name: await votes.next_sequence(c, stream_id) - 1 for stream_id, stream in places.streams.items()}
+            sealed = {
+                stream.name: await votes.next_sequence(c, stream_id) - 1 for stream_id, stream in places.streams.items()
+            }
             seats.succeed(old, places.document, sealed=sealed)
         await book.put_meta(c, "document", msgspec.json.encode(places.document))
 

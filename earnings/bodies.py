@@ -256,7 +256,11 @@ def check(want: Want, before: Mapping[Key, Entry], payloads: Sequence[bytes] | N
     if reason is not None:
         return Contradiction(reason)
     packed = None if payloads is None else zlib.compress(carry.encode(), 6)
-    news = [leaf for leaf in changed if (old := before.get((leaf.subject, leaf.asset, leaf.kind))) is None or old.leaf != leaf]
+    news = [
+        leaf
+        for leaf in changed
+        if (old := before.get((leaf.subject, leaf.asset, leaf.kind))) is None or old.leaf != leaf
+    ]
     return Checked(tuple(news), entries, packed)
 
 

@@ -72,7 +72,9 @@ async def open_book(url: str, *, deployment: bytes) -> Book:
     dialect, _, rest = url.partition("://")
     driver = _DRIVERS.get(dialect)
     if driver is None:
-        raise errors.BadConfig("the hub's store is neither SQLite nor PostgreSQL", value=dialect, cure='use "sqlite:///hub.db"')
+        raise errors.BadConfig(
+            "the hub's store is neither SQLite nor PostgreSQL", value=dialect, cure='use "sqlite:///hub.db"'
+        )
     lock = _take_lock(Path(rest.removeprefix("/"))) if dialect == "sqlite" else None
     full = f"{driver}://{rest}"
     book = Book(_engine(full, begin="BEGIN IMMEDIATE", size=1), _engine(full, begin="BEGIN", size=READERS), lock)
@@ -93,10 +95,14 @@ async def _check(book: Book, deployment: bytes) -> None:
                 await put_meta(c, "deployment", deployment)
             elif stored != deployment:
                 raise errors.StoreError(
-                    "the hub's book is of another deployment", value=stored.hex(), cure="give every deployment a store of its own"
+                    "the hub's book is of another deployment",
+                    value=stored.hex(),
+                    cure="give every deployment a store of its own",
                 )
     except DatabaseError as error:
-        raise errors.StoreError("the hub's book is damaged", value=str(error.orig), cure="restore it from a backup") from None
+        raise errors.StoreError(
+            "the hub's book is damaged", value=str(error.orig), cure="restore it from a backup"
+        ) from None
 
 
 def _current_schema(connection: sa.Connection) -> None:

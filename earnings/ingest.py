@@ -180,7 +180,10 @@ def _seat(
         )
     if revision > seat.revision:
         return Refused(
-            409, "unlisted revision", f"the hub's document lists revision {seat.revision} for frame {sequence}", field=f"{place}revision"
+            409,
+            "unlisted revision",
+            f"the hub's document lists revision {seat.revision} for frame {sequence}",
+            field=f"{place}revision",
         )
     return seat
 

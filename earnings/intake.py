@@ -88,7 +88,9 @@ class Intake:
     async def _admit(self, item: Vote | Withdrawal, digest: bytes) -> wire.Accepted | Refused:
         wait_s = self._buckets.take(item.signer, now_s=self._clock.monotonic())
         if wait_s:
-            return Refused(429, "too many requests", "this attester sends faster than the hub takes", retry_after_s=wait_s)
+            return Refused(
+                429, "too many requests", "this attester sends faster than the hub takes", retry_after_s=wait_s
+            )
         async with self._book.read() as c:
             known = await self._clerk.find(c, attester=item.signer, digest=digest)
         if known is not None:

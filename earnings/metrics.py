@@ -18,8 +18,12 @@ class Metrics:
         self.chunks = Counter("stakeside_hub_body_chunks", "Body chunks received, by result.", ["result"], registry=r)
         self.bodies = Counter("stakeside_hub_bodies_checked", "Bodies recomputed, by result.", ["result"], registry=r)
         self.equivocations = Counter("stakeside_hub_equivocations", "Slots in which a signer equivocated.", registry=r)
-        self.quarantined = Gauge("stakeside_hub_quarantined_signers", "Signers whose votes do not count now.", registry=r)
-        self.diverged = Gauge("stakeside_hub_diverged_frames", "Unsealed frames with two valid digests.", ["stream"], registry=r)
+        self.quarantined = Gauge(
+            "stakeside_hub_quarantined_signers", "Signers whose votes do not count now.", registry=r
+        )
+        self.diverged = Gauge(
+            "stakeside_hub_diverged_frames", "Unsealed frames with two valid digests.", ["stream"], registry=r
+        )
         self.diverged_total = Counter(
             "stakeside_hub_divergent_votes", "Votes for another digest than an earlier or the sealed one.", registry=r
         )
@@ -27,9 +31,13 @@ class Metrics:
         self.contradicted = Gauge(
             "stakeside_hub_contradicted_frames", "Frames with a quorum that cannot be sealed.", ["stream"], registry=r
         )
-        self.next_sequence = Gauge("stakeside_hub_next_sequence", "The frame to be sealed next.", ["stream"], registry=r)
+        self.next_sequence = Gauge(
+            "stakeside_hub_next_sequence", "The frame to be sealed next.", ["stream"], registry=r
+        )
         self.sealed = Counter("stakeside_hub_sealed_frames", "Frames sealed by this process.", ["stream"], registry=r)
-        self.last_seal = Gauge("stakeside_hub_last_seal_timestamp_seconds", "When a frame last sealed.", ["stream"], registry=r)
+        self.last_seal = Gauge(
+            "stakeside_hub_last_seal_timestamp_seconds", "When a frame last sealed.", ["stream"], registry=r
+        )
         self.receipts = Counter("stakeside_hub_receipts", "Receipts handed out.", ["kind"], registry=r)
         self.wanted = Gauge("stakeside_hub_wanted_bodies", "Bodies asked for and not complete.", registry=r)
         self.requests = Counter("stakeside_hub_http_requests", "HTTP answers.", ["route", "status"], registry=r)

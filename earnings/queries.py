@@ -161,7 +161,9 @@ async def frames(
                 votes=tuple(_standings(frame, sorted(seat.signers), barred, standing.leading)),
             )
         )
-    beyond = sa.select(sa.func.min(tables.vote.c.sequence)).where(tables.vote.c.stream == stream, tables.vote.c.sequence > last)
+    beyond = sa.select(sa.func.min(tables.vote.c.sequence)).where(
+        tables.vote.c.stream == stream, tables.vote.c.sequence > last
+    )
     following = await c.scalar(beyond)
     return Frames(tuple(views), None if following is None else str(following))
 

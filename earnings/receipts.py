@@ -36,16 +36,22 @@ class Clerk:
 
     async def find(self, c: Connection, *, attester: bytes, digest: bytes) -> wire.SignedReceipt | None:
         table = tables.receipt
-        row = (await c.execute(sa.select(table).where(table.c.attester == attester, table.c.digest == digest))).one_or_none()
+        row = (
+            await c.execute(sa.select(table).where(table.c.attester == attester, table.c.digest == digest))
+        ).one_or_none()
         return None if row is None else self._signed(row)
 
-    async def issue(self, c: Connection, seats: Seats, *, attester: bytes, digest: bytes, at_s: int) -> wire.SignedReceipt:
+    async def issue(
+        self, c: Connection, seats: Seats, *, attester: bytes, digest: bytes, at_s: int
+    ) -> wire.SignedReceipt:
         """The item's receipt, made now if there is none. Raises Transient when no key may or can sign it."""
         known = await self.find(c, attester=attester, digest=digest)
         if known is not None:
             return known
         table = tables.receipt
-        query = sa.select(table.c.number, table.c.id).where(table.c.attester == attester).order_by(table.c.number.desc())
+        query = (
+            sa.select(table.c.number, table.c.id).where(table.c.attester == attester).order_by(table.c.number.desc())
+        )
         last = (await c.execute(query.limit(1))).one_or_none()
         number, previous = (1, hashing.ZERO32) if last is None else (last.number + 1, last.id)
         receipt = statement.Receipt(digest, attester, number, previous)

@@ -193,7 +193,9 @@ class Sealer:
         if reason is None:
             return None
         async with self._book.write() as c:
-            row = (await c.execute(sa.select(tables.hold).where(tables.hold.c.digest == ready.want.digest))).one_or_none()
+            row = (
+                await c.execute(sa.select(tables.hold).where(tables.hold.c.digest == ready.want.digest))
+            ).one_or_none()
             if row is None:
                 await c.execute(
                     tables.hold.insert().values(
@@ -211,7 +213,9 @@ class Sealer:
 
     async def _throw_out(self, want: bodies.Want, source: str, reason: str) -> None:
         self._metrics.bodies.labels("wrong").inc()
-        log.warning("hub.body_refused", stream=want.seat.stream.name, sequence=want.header.sequence, source=source, why=reason)
+        log.warning(
+            "hub.body_refused", stream=want.seat.stream.name, sequence=want.header.sequence, source=source, why=reason
+        )
         async with self._book.write() as c:
             await bodies.discard(c, want.digest, source=source)
         self._wires.wants.disappointed(want.digest)
@@ -324,7 +328,14 @@ async def leaves_at(
     query = query.order_by(table.c.subject, table.c.asset, table.c.kind)
     rows = await c.execute(query if limit is None else query.limit(limit).offset(offset))
     return [
-        statement.Leaf(row.subject, row.asset, row.kind, row.reward, row.penalty, msgspec.json.decode(row.parts, type=tuple[str, ...]))
+        statement.Leaf(
+            row.subject,
+            row.asset,
+            row.kind,
+            row.reward,
+            row.penalty,
+            msgspec.json.decode(row.parts, type=tuple[str, ...]),
+        )
         for row in rows
     ]
 
@@ -360,6 +371,8 @@ async def release(c: book.Connection, digest: bytes, *, by: str, at_s: int) -> b
     """A person lets a held frame go on; False when it is not held."""
     table = tables.hold
     changed = await c.execute(
-        table.update().where(table.c.digest == digest, table.c.released_by.is_(None)).values(released_by=by, released_at_s=at_s)
+        table.update()
+        .where(table.c.digest == digest, table.c.released_by.is_(None))
+        .values(released_by=by, released_at_s=at_s)
     )
     return changed.rowcount == 1

@@ -115,7 +115,8 @@ def succeed(old: deployment.Document, new: deployment.Document, *, sealed: dict[
     deployment.check(new)
     if not deployment.extends(old, new):
         raise errors.BadConfig(
-            "the deployment document changes what was already agreed", cure="only append epochs, receipt keys, revisions, members"
+            "the deployment document changes what was already agreed",
+            cure="only append epochs, receipt keys, revisions, members",
         )
     for epoch in new.epochs[len(old.epochs) :]:
         for name, sequence in epoch.from_sequence.items():

@@ -208,7 +208,9 @@ async def accuse(c: Connection, place: Place, *, signer: bytes, conflict: tuple[
 async def acquit(c: Connection, place: Place, *, signer: bytes) -> None:
     """A Replace linked what excluded each other: the row stays, the quarantine ends."""
     table = tables.evidence
-    await c.execute(table.update().where(table.c.signer == signer, place.where(table), table.c.open == 1).values(open=0))
+    await c.execute(
+        table.update().where(table.c.signer == signer, place.where(table), table.c.open == 1).values(open=0)
+    )
 
 
 async def certify(c: Connection, digest: bytes, signers: Iterable[bytes]) -> None:

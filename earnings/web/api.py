@@ -30,7 +30,13 @@ TREES = 4
 
 class Api:
     def __init__(
-        self, the_book: book.Book, wires: Wires, intake: Intake, clerk: receipts.Clerk, sealer: sealing.Sealer, tokens: Tokens
+        self,
+        the_book: book.Book,
+        wires: Wires,
+        intake: Intake,
+        clerk: receipts.Clerk,
+        sealer: sealing.Sealer,
+        tokens: Tokens,
     ) -> None:
         self._book = the_book
         self._wires = wires
@@ -136,7 +142,9 @@ class Api:
         if not proofs:
             return _missing("the statement has no leaf of this subject")
         return tagged(
-            request, {"digest": hashing.hex0x(digest), "bodyRoot": hashing.hex0x(root), "leaves": proofs}, immutable=True
+            request,
+            {"digest": hashing.hex0x(digest), "bodyRoot": hashing.hex0x(root), "leaves": proofs},
+            immutable=True,
         )
 
     async def _tree(self, digest: bytes) -> tuple[bytes, list[statement.Leaf], list[bytes]] | None:
@@ -150,7 +158,9 @@ class Api:
             nodes = await asyncio.to_thread(lambda: merkle.tree([leaf.hash() for leaf in leaves]))
             found = self._trees[digest] = (known.header.body_root, leaves, nodes)
             if nodes[0] != known.header.body_root:
-                raise errors.StoreError("the leaves in the hub's book do not hash to the sealed root", value=hashing.hex0x(digest))
+                raise errors.StoreError(
+                    "the leaves in the hub's book do not hash to the sealed root", value=hashing.hex0x(digest)
+                )
             while len(self._trees) > TREES:
                 self._trees.popitem(last=False)
         self._trees.move_to_end(digest)

@@ -52,7 +52,12 @@ class Feed:
 
     async def _stream(self, request: web.Request, after: int) -> web.StreamResponse:
         response = web.StreamResponse(
-            headers={**http.HEADERS, "Content-Type": "text/event-stream", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+            headers={
+                **http.HEADERS,
+                "Content-Type": "text/event-stream",
+                "Cache-Control": "no-store",
+                "X-Accel-Buffering": "no",
+            }
         )
         await response.prepare(request)
         try:

@@ -68,7 +68,10 @@ def require(tokens: Tokens, handler: http.Handler) -> http.Handler:
     async def guarded(request: web.Request) -> web.StreamResponse:
         if tokens.name(request) is None:
             return http.problem(
-                401, "token needed", "send Authorization: Bearer <token>", headers={"WWW-Authenticate": 'Bearer realm="stakeside"'}
+                401,
+                "token needed",
+                "send Authorization: Bearer <token>",
+                headers={"WWW-Authenticate": 'Bearer realm="stakeside"'},
             )
         return await handler(request)
 
@@ -78,7 +81,10 @@ def require(tokens: Tokens, handler: http.Handler) -> http.Handler:
 def refusal(refused: Refused) -> web.Response:
     headers = {} if refused.retry_after_s is None else {"Retry-After": str(refused.retry_after_s)}
     return web.Response(
-        body=wire.encode(refused.problem()), status=refused.status, headers=headers, content_type="application/problem+json"
+        body=wire.encode(refused.problem()),
+        status=refused.status,
+        headers=headers,
+        content_type="application/problem+json",
     )
 
 
@@ -86,7 +92,10 @@ def tagged(request: web.Request, value: object, *, immutable: bool = False) -> w
     """JSON with an ETag over its bytes; 304 when the client has them."""
     body = wire.encode(value)
     tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
-    headers = {"ETag": tag, "Cache-Control": "private, immutable, max-age=31536000" if immutable else "private, no-cache"}
+    headers = {
+        "ETag": tag,
+        "Cache-Control": "private, immutable, max-age=31536000" if immutable else "private, no-cache",
+    }
     if tag in {part.strip().removeprefix("W/") for part in request.headers.get("If-None-Match", "").split(",")}:
         return web.Response(status=304, headers=headers)
     return web.Response(body=body, headers=headers, content_type="application/json")

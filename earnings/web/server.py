@@ -22,7 +22,13 @@ PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
 
 
 def application(
-    the_api: api.Api, the_feed: feed.Feed, the_status: status.Status, tokens: guard.Tokens, *, metrics: Metrics, clock: runtime.Clock
+    the_api: api.Api,
+    the_feed: feed.Feed,
+    the_status: status.Status,
+    tokens: guard.Tokens,
+    *,
+    metrics: Metrics,
+    clock: runtime.Clock,
 ) -> web.Application:
     app = http.application(max_body_bytes=api.CHUNK_BYTES)
     app.middlewares.append(guard.busy(metrics, clock, unbounded=PROBES | {FEED_ROUTE}, limit=guard.MAX_IN_FLIGHT))

@@ -124,7 +124,9 @@ class Status:
             "streams": streams,
             "attesters": agents,
             "evidence": evidence,
-            "services": [{"name": s.name, "status": s.status, "reason": s.reason} for s in self._supervisor.states.values()],
+            "services": [
+                {"name": s.name, "status": s.status, "reason": s.reason} for s in self._supervisor.states.values()
+            ],
             "reasons": await self._reasons(),
         }
 
@@ -137,7 +139,11 @@ def _page(
     agents: tuple[queries.Agent, ...],
     evidence: tuple[queries.Evidence, ...],
 ) -> str:
-    state = '<span class="good">ready</span>' if not reasons else f'<span class="bad">not ready: {_text("; ".join(reasons))}</span>'
+    state = (
+        '<span class="good">ready</span>'
+        if not reasons
+        else f'<span class="bad">not ready: {_text("; ".join(reasons))}</span>'
+    )
     signers = "".join(
         f"<tr><td><code>{_text(agent.address)}</code></td><td>{_text(agent.receipts)}</td>"
         f"<td>{'<span class=bad>quarantined</span>' if agent.quarantined else 'counts'}</td><td>{_text(agent.context, 160)}</td></tr>"

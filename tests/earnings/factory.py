@@ -31,7 +31,11 @@ def stream(name: str = "rewards", size: int = 10) -> deployment.Stream:
 
 
 def epoch(
-    number: int = 0, *, agents: list[keys.LocalKey] | None = None, start: int = 0, streams: tuple[str, ...] = ("rewards",)
+    number: int = 0,
+    *,
+    agents: list[keys.LocalKey] | None = None,
+    start: int = 0,
+    streams: tuple[str, ...] = ("rewards",),
 ) -> deployment.Epoch:
     signers = tuple(sorted(address(agent) for agent in (agents or AGENTS)))
     ruleset = hashing.hex0x(hashing.keccak256(b"ruleset"))
@@ -79,14 +83,17 @@ def block(number: int) -> bytes:
     return hashing.keccak256(b"block %d" % number)
 
 
-def frames(count: int, *, of: deployment.Document | None = None, holders: int = 3, salt: bytes = b"", name: str = "rewards") -> list[Frame]:
+def frames(
+    count: int, *, of: deployment.Document | None = None, holders: int = 3, salt: bytes = b"", name: str = "rewards"
+) -> list[Frame]:
     """`count` consecutive frames, each valid and each with one leaf more and one changed. Another `salt`: another history."""
     doc = of or document()
     where = doc.stream(name)
     made: list[Frame] = []
     leaves: tuple[statement.Leaf, ...] = ()
     for sequence in range(count):
-        changed = tuple(leaf(who, 100 * (sequence + 1) + who) for who in range(holders)) + (leaf(holders + sequence, 5),)
+        kept = [leaf(who, 100 * (sequence + 1) + who) for who in range(holders)]
+        changed = (*kept, leaf(holders + sequence, 5))
         made.append(frame(doc, where, sequence, changed, leaves, made[-1] if made else None, salt=salt))
         leaves = made[-1].body.leaves
     return made
@@ -106,7 +113,11 @@ def frame(
     carry: bytes | None = None,
 ) -> Frame:
     first, last = where.frame_range(sequence)
-    text = hashing.canonical_json({"model": "test", "sequence": str(sequence), "salt": salt.hex()}) if carry is None else carry
+    text = (
+        hashing.canonical_json({"model": "test", "sequence": str(sequence), "salt": salt.hex()})
+        if carry is None
+        else carry
+    )
     body = statement.Body(wire.merge_leaves(before, changed), text)
     totals = statement.totals(body.leaves)
     header = statement.Header(

@@ -46,7 +46,9 @@ class Hub:
     async def attest(self, of: keys.LocalKey, made: factory.Frame, **kw: str) -> tuple[int, Any]:
         return await self.post("/v1/attestations", factory.attestation(of, made, **kw))
 
-    async def replace(self, of: keys.LocalKey, old: factory.Frame, new: factory.Frame, *, ballot: int = 1) -> tuple[int, Any]:
+    async def replace(
+        self, of: keys.LocalKey, old: factory.Frame, new: factory.Frame, *, ballot: int = 1
+    ) -> tuple[int, Any]:
         return await self.post("/v1/replacements", factory.replacement(of, old, new, ballot=ballot))
 
     async def upload(self, made: factory.Frame) -> list[int]:

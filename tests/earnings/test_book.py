@@ -58,7 +58,9 @@ async def test_migrations_from_empty_give_the_schema_of_the_tables(
         urls = [f"sqlite+aiosqlite:///{tmp_path / name}.db" for name in ("tables", "history")]
     else:
         server: postgres.Server = request.getfixturevalue("postgres_server")
-        urls = [server.create(f"hub_{name}").replace("postgresql", "postgresql+asyncpg") for name in ("tables", "history")]
+        urls = [
+            server.create(f"hub_{name}").replace("postgresql", "postgresql+asyncpg") for name in ("tables", "history")
+        ]
     assert await _built(urls[0], "tables") == await _built(urls[1], "history")
 
 
@@ -112,7 +114,9 @@ async def test_two_hubs_on_one_postgresql_count_as_one(tmp_path: Path, postgres_
     for folder in folders:
         folder.mkdir()
     async with hub.running(folders[0], store=store) as a, hub.running(folders[1], store=store) as b:
-        await asyncio.gather(*(h.attest(agent, made) for h in (a, b) for made in FRAMES for agent in factory.AGENTS[:3]))
+        await asyncio.gather(
+            *(h.attest(agent, made) for h in (a, b) for made in FRAMES for agent in factory.AGENTS[:3])
+        )
         for made in FRAMES:
             for h in (a, b):  # whichever seals first, the other refuses the body or keeps it for nothing
                 assert set(await h.upload(made)) <= {202, 409}

@@ -125,7 +125,12 @@ async def test_frames_are_paged_by_sequence(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    [f"/v1/streams/{ID}/frames?from=-1", f"/v1/streams/{ID}/frames?limit=257", "/v1/statements/0x1", f"/v1/bodies/{ROOT}?page=²"],
+    [
+        f"/v1/streams/{ID}/frames?from=-1",
+        f"/v1/streams/{ID}/frames?limit=257",
+        "/v1/statements/0x1",
+        f"/v1/bodies/{ROOT}?page=²",
+    ],
 )
 async def test_a_malformed_question_is_refused(tmp_path: Path, path: str) -> None:
     async with hub.running(tmp_path) as h:

@@ -100,7 +100,9 @@ async def test_open_pages_answer_without_a_token(tmp_path: Path, path: str) -> N
 
 async def test_the_status_page_shows_hostile_words_as_words(tmp_path: Path) -> None:
     hostile = '{"agent":"<script>alert(1)</script>\\u0000\\u001b[31m","software":"\'\\"><img src=x onerror=alert(1)>"}'
-    named = factory.document(streams=(factory.stream("<b>rewards</b>"),), epochs=(factory.epoch(streams=("<b>rewards</b>",)),))
+    named = factory.document(
+        streams=(factory.stream("<b>rewards</b>"),), epochs=(factory.epoch(streams=("<b>rewards</b>",)),)
+    )
     made = factory.frames(1, of=named, name="<b>rewards</b>")[0]
     async with hub.running(tmp_path, named) as h:
         status, answer = await h.attest(factory.AGENTS[0], made, context=hostile)

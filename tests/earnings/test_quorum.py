@@ -172,7 +172,9 @@ def test_a_slot_keeps_two_unexplained_digests_of_ten_thousand() -> None:
 
 
 def test_a_digest_under_another_config_counts_for_nothing() -> None:
-    frame = quorum.Frame({s: quorum.Slot((digest("a"),)) for s in SIGNERS[:4]}, None, {digest("a"): digest("other epoch")})
+    frame = quorum.Frame(
+        {s: quorum.Slot((digest("a"),)) for s in SIGNERS[:4]}, None, {digest("a"): digest("other epoch")}
+    )
     standing = quorum.stand(frame, config=CONFIG, signers=SIGNERS[:4], k=3, faulty=1, quarantined=())
     assert (standing.state, standing.diverged) == ("collecting", False)
 
@@ -237,7 +239,9 @@ def test_the_sealed_digest_does_not_depend_on_the_order_of_arrival(play: tuple[i
     ),
     st.integers(0, 2**32),
 )
-def test_no_frame_is_ever_sealed_twice_whatever_all_signers_do(moves: list[tuple[int, str, str, int]], seed: int) -> None:
+def test_no_frame_is_ever_sealed_twice_whatever_all_signers_do(
+    moves: list[tuple[int, str, str, int]], seed: int
+) -> None:
     messages: list[Message] = [
         Withdrawal(SIGNERS[who], ballot(old, new, number)) if number and old != new else Vote(SIGNERS[who], digest(old))
         for who, old, new, number in moves

@@ -131,7 +131,10 @@ async def test_a_hub_whose_key_the_document_does_not_list_does_not_start(tmp_pat
 
 
 async def test_the_key_changes_at_the_receipt_number_the_document_says(tmp_path: Path) -> None:
-    keys = (deployment.ReceiptKey(factory.address(factory.HUB)), deployment.ReceiptKey(factory.address(factory.NEXT_HUB), 2))
+    keys = (
+        deployment.ReceiptKey(factory.address(factory.HUB)),
+        deployment.ReceiptKey(factory.address(factory.NEXT_HUB), 2),
+    )
     document = factory.document(receipt_keys=keys)
     async with hub.running(tmp_path, document, keys_=(factory.HUB, factory.NEXT_HUB)) as h:
         kept = [checked(await raw(h, ALICE, made), document) for made in FRAMES]
@@ -139,7 +142,10 @@ async def test_the_key_changes_at_the_receipt_number_the_document_says(tmp_path:
 
 
 async def test_without_the_key_in_force_nothing_is_stored_and_the_agent_is_told_to_wait(tmp_path: Path) -> None:
-    keys = (deployment.ReceiptKey(factory.address(factory.HUB)), deployment.ReceiptKey(factory.address(factory.NEXT_HUB), 2))
+    keys = (
+        deployment.ReceiptKey(factory.address(factory.HUB)),
+        deployment.ReceiptKey(factory.address(factory.NEXT_HUB), 2),
+    )
     document = factory.document(receipt_keys=keys)
     async with hub.running(tmp_path, document) as h:
         await raw(h, ALICE, FRAMES[0])

@@ -46,7 +46,9 @@ async def test_a_frame_seals_when_k_equal_votes_and_its_body_are_there(tmp_path:
         assert (status, answer["wanted"]) == (200, [hashing.hex0x(made.header.body_root)])
         assert await h.upload(made) == [202]
         certificate = await h.sealed(made)
-    assert [vote["signer"] for vote in certificate["signatures"]] == sorted(factory.address(a) for a in factory.AGENTS[:3])
+    assert [vote["signer"] for vote in certificate["signatures"]] == sorted(
+        factory.address(a) for a in factory.AGENTS[:3]
+    )
 
 
 async def test_frames_seal_in_order_however_their_votes_arrive(tmp_path: Path) -> None:
@@ -85,7 +87,9 @@ CONTRADICTIONS = {
 
 
 @pytest.mark.parametrize("name", CONTRADICTIONS)
-async def test_k_votes_for_a_header_that_does_not_continue_the_sealed_frame_stop_with_a_reason(tmp_path: Path, name: str) -> None:
+async def test_k_votes_for_a_header_that_does_not_continue_the_sealed_frame_stop_with_a_reason(
+    tmp_path: Path, name: str
+) -> None:
     made, reason = CONTRADICTIONS[name]
     async with hub.running(tmp_path) as h:
         await h.seal(FRAMES[0])
@@ -375,7 +379,9 @@ def test_a_second_process_is_refused_the_book(tmp_path: Path) -> None:
         async with hub.running(tmp_path):
             with pytest.raises(errors.StoreError, match="another process writes"):
                 await app.serve(
-                    app.Arguments("second", f"sqlite:///{tmp_path / 'hub.db'}", factory.document(), factory.CHAIN, (factory.HUB,)),
+                    app.Arguments(
+                        "second", f"sqlite:///{tmp_path / 'hub.db'}", factory.document(), factory.CHAIN, (factory.HUB,)
+                    ),
                     stop=asyncio.Event(),
                     listening=lambda _port: None,
                 )

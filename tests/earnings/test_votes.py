@@ -44,12 +44,17 @@ MALFORMED = {
         "header.sequence",
     ),
     "an integer with an underscore": (
-        sent(header=msgspec.structs.replace(sent().header, to_time="1_7")), "header.toTime"
+        sent(header=msgspec.structs.replace(sent().header, to_time="1_7")),
+        "header.toTime",
     ),
-    "an integer with leading zeros": (sent(header=msgspec.structs.replace(sent().header, sequence="00")), "header.sequence"),
+    "an integer with leading zeros": (
+        sent(header=msgspec.structs.replace(sent().header, sequence="00")),
+        "header.sequence",
+    ),
     "a word of 31 bytes": (sent(header=msgspec.structs.replace(sent().header, carry="0x" + "00" * 31)), "header.carry"),
     "a sequence beyond 64 bits": (
-        sent(header=msgspec.structs.replace(sent().header, sequence=str(1 << 64))), "header.sequence"
+        sent(header=msgspec.structs.replace(sent().header, sequence=str(1 << 64))),
+        "header.sequence",
     ),
     "another chain": (sent(chain_id="1"), "chainId"),
     "another configDigest": (sent(config_digest="0x" + "22" * 32), "configDigest"),
@@ -58,7 +63,10 @@ MALFORMED = {
     "another ruleset": (factory.attestation(ALICE, header(ruleset=hashing.keccak256(b"x"))), "header.ruleset"),
     "a frame that starts elsewhere": (factory.attestation(ALICE, header(from_position=2)), "header.fromPosition"),
     "a frame that ends elsewhere": (factory.attestation(ALICE, header(to_position=11)), "header.toPosition"),
-    "a previous digest on the first frame": (factory.attestation(ALICE, header(previous=FRAME.digest)), "header.previous"),
+    "a previous digest on the first frame": (
+        factory.attestation(ALICE, header(previous=FRAME.digest)),
+        "header.previous",
+    ),
     "no previous digest on the second": (factory.attestation(ALICE, SECOND.but(previous=bytes(32))), "header.previous"),
     "supersedes at revision 0": (factory.attestation(ALICE, header(supersedes=FRAME.digest)), "header.supersedes"),
     "no leaves under a root": (factory.attestation(ALICE, header(leaf_count=0)), "header.bodyRoot"),
@@ -116,7 +124,9 @@ async def test_votes_1024_frames_ahead_are_kept_and_farther_ones_wait(tmp_path: 
     )
     async with hub.running(tmp_path) as h:
         assert (await h.attest(ALICE, near))[0] == 200
-        async with h.session.post(h.url + "/v1/attestations", data=wire.encode(factory.attestation(ALICE, far))) as answer:
+        async with h.session.post(
+            h.url + "/v1/attestations", data=wire.encode(factory.attestation(ALICE, far))
+        ) as answer:
             assert (answer.status, answer.headers["Retry-After"]) == (429, "5")
             assert "frame 0, which is to be sealed next" in (await answer.json(content_type=None))["detail"]
 
@@ -128,7 +138,9 @@ async def test_an_unlisted_revision_is_a_conflict_with_advice(tmp_path: Path) ->
     assert (status, problem["field"]) == (409, "header.revision")
 
 
-async def test_a_second_digest_without_a_replace_is_kept_as_evidence_and_its_signer_does_not_count(tmp_path: Path) -> None:
+async def test_a_second_digest_without_a_replace_is_kept_as_evidence_and_its_signer_does_not_count(
+    tmp_path: Path,
+) -> None:
     async with hub.running(tmp_path) as h:
         assert (await h.attest(ALICE, FRAME))[0] == 200
         status, problem = await h.attest(ALICE, OTHER)
@@ -160,7 +172,9 @@ async def test_a_replace_moves_the_vote(tmp_path: Path) -> None:
         status, accepted = await h.replace(ALICE, OTHER, FRAME)
         assert status == 200
         expected = statement.Replace(FRAME.header.stream, 0, 0, OTHER.digest, FRAME.digest, 1)
-        assert accepted["receipt"]["receipt"]["digest"] == hashing.hex0x(statement.replace_digest(expected, FRAME.domain))
+        assert accepted["receipt"]["receipt"]["digest"] == hashing.hex0x(
+            statement.replace_digest(expected, FRAME.domain)
+        )
         assert (await h.attest(ALICE, FRAME))[0] == 200
         for agent in factory.AGENTS[1:3]:
             await h.attest(agent, FRAME)
@@ -218,7 +232,10 @@ async def test_a_flood_of_variants_of_one_signer_leaves_two_rows_and_flat_memory
             before = _resident_kib() if number == 200 else before
         assert _resident_kib() - before < 20 << 10
         assert (await h.get("/status"))[1]["evidence"][0]["repeats"] == count - 2
-    found = {table.name: await rows(tmp_path, table) for table in (tables.vote, tables.statement, tables.evidence, tables.receipt)}
+    found = {
+        table.name: await rows(tmp_path, table)
+        for table in (tables.vote, tables.statement, tables.evidence, tables.receipt)
+    }
     assert found == {"hub_vote": 2, "hub_statement": 2, "hub_evidence": 1, "hub_receipt": 1}
 
 
