@@ -185,7 +185,9 @@ class Endpoint:
         self._next_id += count
         return first
 
-    def _decode(self, decoder: msgspec.json.Decoder[T], data: bytearray | bytes | msgspec.Raw, method: str, what: str) -> T:
+    def _decode(
+        self, decoder: msgspec.json.Decoder[T], data: bytearray | bytes | msgspec.Raw, method: str, what: str
+    ) -> T:
         try:
             return decoder.decode(data)
         except UNDECODABLE as error:
@@ -239,13 +241,17 @@ class Endpoint:
                 status, headers = response.status, response.headers
         except TimeoutError:
             raise errors.Transient(
-                f"{self.name} did not answer {asked} within {self.timeout_s:g} s", cure="check the node's load or raise timeout_s"
+                f"{self.name} did not answer {asked} within {self.timeout_s:g} s",
+                cure="check the node's load or raise timeout_s",
             ) from None
         except aiohttp.ClientError as error:
             # The text of some of these contains the whole URL, and with it a provider's key.
-            reason = error.os_error.strerror if isinstance(error, aiohttp.ClientConnectorError) else type(error).__name__
+            reason = (
+                error.os_error.strerror if isinstance(error, aiohttp.ClientConnectorError) else type(error).__name__
+            )
             raise errors.Transient(
-                f"{self.name} could not be asked {asked}: {reason}", cure="check that the node runs and the URL is right"
+                f"{self.name} could not be asked {asked}: {reason}",
+                cure="check that the node runs and the URL is right",
             ) from None
         self.bytes_received += len(data)
         _check_status(self.name, asked, status, data, headers.get("retry-after"))
@@ -269,7 +275,9 @@ class Endpoint:
             if len(data) > self.max_bytes:
                 response.close()
                 raise RangeRefused(
-                    f"{self.name} answered {asked} with more than {self.max_bytes} bytes", code=0, text="answer too large"
+                    f"{self.name} answered {asked} with more than {self.max_bytes} bytes",
+                    code=0,
+                    text="answer too large",
                 )
         if inflate is not None and not inflate.eof:
             raise errors.Transient(f"{self.name} answered {asked} with a truncated body", value=len(data))
@@ -301,7 +309,9 @@ def _check_status(name: str, asked: str, status: int, data: bytes | bytearray, r
         )
     start = bytes(data[:64]).lstrip()
     if start[:1] not in (b"{", b"["):
-        cure = "check the endpoint's credentials" if status in (401, 403) else "check that the URL is a JSON-RPC endpoint"
+        cure = (
+            "check the endpoint's credentials" if status in (401, 403) else "check that the URL is a JSON-RPC endpoint"
+        )
         if status == 413:
             raise BatchRefused(f"{name} found {asked} too large (HTTP 413)", code=413, text="request too large")
         raise errors.Transient(f"{name} answered {asked} with HTTP {status} and no JSON", value=start[:80], cure=cure)
@@ -334,7 +344,10 @@ _RATE = re.compile(
     r"credits",
     re.IGNORECASE,
 )
-_BATCH = re.compile(r"batch (size|limit|too large|request)|too many (calls|requests in batch)|batch.*(exceed|large|limit)", re.IGNORECASE)
+_BATCH = re.compile(
+    r"batch (size|limit|too large|request)|too many (calls|requests in batch)|batch.*(exceed|large|limit)",
+    re.IGNORECASE,
+)
 _RANGE = re.compile(
     r"returned more than|more than [\d,]+ (results|logs)|max(imum)? (block )?range|block range|range (is )?too|range limit|exceeds? "
     r"(the )?(max|range|limit)|limited to|response (size|too|is too)|too many (blocks|logs|results)|number of requested blocks|query "
@@ -361,7 +374,9 @@ def classify(what: str, code: int, text: str, *, whole_batch: bool = False) -> e
     """The typed error for an error object. EIP-4444's code and the specification's codes decide before any wording."""
     shown = errors.clip(text)
     if code == 4444:
-        return errors.HistoryUnavailable(f"{what}: {shown}", cure="use a node that keeps history, or adopt these frames")
+        return errors.HistoryUnavailable(
+            f"{what}: {shown}", cure="use a node that keeps history, or adopt these frames"
+        )
     if code == -32601:
         return MethodMissing(what, code=code, text=shown, cure="enable the eth namespace of the node's HTTP API")
     if whole_batch and (_BATCH.search(text) or code in (-32600, -32005) or "large" in text):
@@ -369,7 +384,9 @@ def classify(what: str, code: int, text: str, *, whole_batch: bool = False) -> e
     if _UNKNOWN.search(text) and not _RANGE_LIMIT_SURE.search(text):
         return UnknownBlock(what, code=code, text=shown)
     if _PRUNED.search(text):
-        return errors.HistoryUnavailable(f"{what}: {shown}", cure="use a node that keeps history, or adopt these frames")
+        return errors.HistoryUnavailable(
+            f"{what}: {shown}", cure="use a node that keeps history, or adopt these frames"
+        )
     if _RANGE.search(text) and not _RATE.search(text):
         return RangeRefused(what, code=code, text=shown, blocks=_suggestion(text))
     return RpcError(what, code=code, text=shown)
@@ -382,7 +399,9 @@ def _suggestion(text: str) -> int | None:
         return blocks if blocks >= 1 else None
     found = _AT_MOST.search(text)
     lower = text.lower().replace("getlogs", "")
-    if found and not any(other in lower for other in ("result", "logs", "response")):  # limits of something else than blocks
+    if found and not any(
+        other in lower for other in ("result", "logs", "response")
+    ):  # limits of something else than blocks
         blocks = int(re.sub(r"[,.]", "", found[1])) * (1000 if found[2] else 1)
         return blocks if blocks >= 1 else None
     return None

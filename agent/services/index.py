@@ -329,7 +329,7 @@ class IndexService:
 
     async def _extend(self, machine: follower.Follower, output: follower.Committed, tip: reader.Tip) -> float:
         """Fetch the logs of as many blocks as one commit holds, by hash."""
-        headers = output.headers[:slices.MAX_BLOCKS]
+        headers = output.headers[: slices.MAX_BLOCKS]
         faults.point("index.before_fetch")
         early = [header for header in headers if header.number < self._start]
         try:
@@ -463,4 +463,3 @@ class IndexService:
     def _tell(self, name: str, value: float) -> None:
         if self._observe is not None:
             self._observe(name, value)
-

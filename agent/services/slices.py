@@ -51,7 +51,5 @@ def without_logs_before(found: evidence.Range, start: int) -> evidence.Range:
     """Logs from before the start are nobody's: an index must not depend on where finality stood when it began."""
     if found.first >= start:
         return found
-    cut = (
-        block if block.header.number >= start else msgspec.structs.replace(block, logs=()) for block in found.blocks
-    )
+    cut = (block if block.header.number >= start else msgspec.structs.replace(block, logs=()) for block in found.blocks)
     return evidence.Range(found.first, found.last, tuple(cut))

@@ -1,10 +1,10 @@
 """Blocks with their logs at a proof level. In: ranges or headers. Out: blocks whose logs are as certain as the level says.
 
-    node       `eth_getLogs`, checked for bounds, order and filter; every block with a log confirmed by its header's hash; at the tip,
-               where a lagging node says "none" for what it does not have, an admitting bloom without logs sends us to the receipts
-    bloom      all headers, recomputed and linked; where bloom and logs contradict each other the receipts decide
-    receipts   all headers, recomputed and linked; logs taken from receipts that hash to the header's root, for every block whose bloom
-               admits one of ours: the node can neither omit nor invent, and "nothing here" is proven too
+node       `eth_getLogs`, checked for bounds, order and filter; every block with a log confirmed by its header's hash; at the tip,
+           where a lagging node says "none" for what it does not have, an admitting bloom without logs sends us to the receipts
+bloom      all headers, recomputed and linked; where bloom and logs contradict each other the receipts decide
+receipts   all headers, recomputed and linked; logs taken from receipts that hash to the header's root, for every block whose bloom
+           admits one of ours: the node can neither omit nor invent, and "nothing here" is proven too
 """
 
 from __future__ import annotations
@@ -67,7 +67,9 @@ class Evidence:
     ) -> None:
         chain.proof_rank(level)
         if level != "node" and not source.recompute:
-            raise errors.BadConfig("this proof level needs recomputed headers", value=level, cure="use a reader that recomputes")
+            raise errors.BadConfig(
+                "this proof level needs recomputed headers", value=level, cure="use a reader that recomputes"
+            )
         addresses = sorted({address for pair in emitters for address in pair[0]})
         anything = any(not topics for _, topics in emitters)
         topics = () if anything else tuple(sorted({topic for pair in emitters for topic in pair[1]}))
@@ -214,7 +216,8 @@ class Evidence:
         if not receipts and header.receipts_root != proof.EMPTY_TRIE:
             if history:
                 raise errors.HistoryUnavailable(
-                    f"the node has no receipts for block {header.ref}", cure="use a node that keeps receipts, or adopt these frames"
+                    f"the node has no receipts for block {header.ref}",
+                    cure="use a node that keeps receipts, or adopt these frames",
                 )
             raise jsonrpc.UnknownBlock(f"the node has no receipts yet for block {header.ref}", code=0, text="null")
         return tuple(log for log in proof.proven_logs(header, receipts or ()) if self.filter.admits(log))

@@ -83,7 +83,9 @@ Output = Idle | Behind | Need | Reverted | Committed | Violation
 class Follower:
     """One chain's unfinalized window. `depth` is the finality rule where the chain has no `finalized` tag."""
 
-    def __init__(self, anchor: chain.BlockRef, headers: Sequence[chain.Header] = (), *, depth: int | None = None) -> None:
+    def __init__(
+        self, anchor: chain.BlockRef, headers: Sequence[chain.Header] = (), *, depth: int | None = None
+    ) -> None:
         self._anchor = anchor
         self._depth = depth
         self._chain: list[chain.Header] = []
@@ -160,7 +162,9 @@ class Follower:
         match done:
             case Reverted():
                 for header in done.headers:
-                    _require(bool(self._chain) and self._chain[-1].hash == header.hash, "a revert takes blocks off the head")
+                    _require(
+                        bool(self._chain) and self._chain[-1].hash == header.hash, "a revert takes blocks off the head"
+                    )
                     self._chain.pop()
             case Committed():
                 for header in done.headers:
@@ -204,7 +208,9 @@ class Follower:
 
     def _append(self, header: chain.Header) -> None:
         head = self.head
-        _require(header.number == head.number + 1 and header.parent == head.hash, f"{header.ref} does not follow on {head}")
+        _require(
+            header.number == head.number + 1 and header.parent == head.hash, f"{header.ref} does not follow on {head}"
+        )
         self._chain.append(header)
 
 

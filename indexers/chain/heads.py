@@ -20,8 +20,8 @@ from kit import jsonrpc, runtime
 STALL_S = 60.0
 """Without a new head for this long the socket is replaced. Five slots of Ethereum; slower chains set their own."""
 
-WAIT_S = 5.0
-"""Longest wait for a message in one step."""
+WAIT_S = 1.0
+"""Longest wait for a message in one step, and so what a shutdown may wait for it."""
 
 MAX_MESSAGE = 1 << 20
 
@@ -118,7 +118,12 @@ class HeadWatch:
         socket: client.ClientConnection | None = None
         try:
             socket = await client.connect(
-                self._url, open_timeout=self._open_timeout_s, max_size=MAX_MESSAGE, max_queue=16, ping_interval=20, proxy=None
+                self._url,
+                open_timeout=self._open_timeout_s,
+                max_size=MAX_MESSAGE,
+                max_queue=16,
+                ping_interval=20,
+                proxy=None,
             )
             async with asyncio.timeout(self._open_timeout_s):
                 await socket.send('{"jsonrpc":"2.0","id":1,"method":"eth_subscribe","params":["newHeads"]}')
@@ -130,7 +135,8 @@ class HeadWatch:
             if socket is not None:
                 socket.transport.abort()
             raise errors.Transient(
-                f"new heads cannot be subscribed to: {type(error).__name__}", cure="check the node's websocket address; polling goes on"
+                f"new heads cannot be subscribed to: {type(error).__name__}",
+                cure="check the node's websocket address; polling goes on",
             ) from None
         return socket
 
@@ -138,7 +144,9 @@ class HeadWatch:
         try:
             message = _parse(data)
         except jsonrpc.UNDECODABLE:
-            raise errors.BadAnswer("the node sent something over the websocket that is no head", value=data[:80]) from None
+            raise errors.BadAnswer(
+                "the node sent something over the websocket that is no head", value=data[:80]
+            ) from None
         if message.params is None or message.params.subscription != self._subscription:
             return
         number = wire.height(message.params.result.number, "head number")

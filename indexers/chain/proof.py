@@ -182,7 +182,9 @@ def proven_logs(head: chain.Header, receipts: Sequence[wire.Receipt]) -> list[ch
         for raw in receipt.logs:
             log = wire.log(raw)
             if log.block != head.ref or log.tx_hash != tx_hash or log.tx_index != tx_index:
-                raise errors.BadAnswer(f"a log in a receipt of block {head.ref} names another place", value=str(log.block))
+                raise errors.BadAnswer(
+                    f"a log in a receipt of block {head.ref} names another place", value=str(log.block)
+                )
             if log.log_index != len(logs):
                 raise errors.BadAnswer(f"the log indexes of block {head.ref} have a hole", value=log.log_index)
             logs.append(log)

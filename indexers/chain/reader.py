@@ -29,7 +29,9 @@ class Filter(msgspec.Struct, frozen=True):
         return params
 
     def admits(self, log: chain.Log) -> bool:
-        return log.address in self.addresses and (not self.topics or (bool(log.topics) and log.topics[0] in self.topics))
+        return log.address in self.addresses and (
+            not self.topics or (bool(log.topics) and log.topics[0] in self.topics)
+        )
 
 
 class Tip(msgspec.Struct, frozen=True):
@@ -97,7 +99,9 @@ class Reader:
             if header is None:
                 raise self._unknown(f"block {number}")
             if header.number != number:
-                raise errors.BadAnswer(f"{self.endpoint.name} answered block {number} with another", value=header.number)
+                raise errors.BadAnswer(
+                    f"{self.endpoint.name} answered block {number} with another", value=header.number
+                )
             found.append(header)
         return found
 
@@ -107,7 +111,9 @@ class Reader:
         raw = await self.endpoint.call("eth_getBlockByHash", [text, False], msgspec.Raw, what=text)
         header = self._header(raw)
         if header is not None and header.hash != block_hash:
-            raise errors.BadAnswer(f"{self.endpoint.name} answered a block hash with another block", value=str(header.ref))
+            raise errors.BadAnswer(
+                f"{self.endpoint.name} answered a block hash with another block", value=str(header.ref)
+            )
         return header
 
     async def logs_in(self, filter_: Filter, *, first: int, last: int) -> tuple[list[chain.Log], chain.Header]:
@@ -196,4 +202,6 @@ def _json(raw: msgspec.Raw, type_: type[Any], what: str) -> Any:
     try:
         return jsonrpc.decoder_for(type_).decode(raw)
     except jsonrpc.UNDECODABLE as error:
-        raise errors.BadAnswer(f"{what} has the wrong shape: {errors.clip(str(error), 120)}", value=jsonrpc.head(raw, 80)) from None
+        raise errors.BadAnswer(
+            f"{what} has the wrong shape: {errors.clip(str(error), 120)}", value=jsonrpc.head(raw, 80)
+        ) from None

@@ -1,6 +1,6 @@
 """A process of its own that indexes until it stands where the node stands; the crash tests kill it at named points.
 
-    python -m tests.agent.index_process URL BOOK CONTRACT GENESIS
+python -m tests.agent.index_process URL BOOK CONTRACT GENESIS
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ from tests.agent import indexing
 
 async def main(url: str, path: str, contract: str, genesis: str) -> None:
     origin = bytes.fromhex(genesis)
-    it = await book.open_book(f"sqlite:///{path}", deployment=indexing.DEPLOYMENT, chain_id=anvil.CHAIN_ID, genesis=origin)
+    it = await book.open_book(
+        f"sqlite:///{path}", deployment=indexing.DEPLOYMENT, chain_id=anvil.CHAIN_ID, genesis=origin
+    )
     async with aiohttp.ClientSession() as session:
         service = index.IndexService(
             it,

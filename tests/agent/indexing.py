@@ -125,7 +125,9 @@ class Bench:
 
     def build(self, *, url: str = "", proof: str = "receipts", start: int = 1, **options: Any) -> index.IndexService:
         """A new service on the same book: a restart."""
-        endpoint = jsonrpc.Endpoint(url or self.chain.url, session=self.session, timeout_s=5, **options.pop("endpoint", {}))
+        endpoint = jsonrpc.Endpoint(
+            url or self.chain.url, session=self.session, timeout_s=5, **options.pop("endpoint", {})
+        )
         self.service = index.IndexService(
             self.book,
             reader.Reader(endpoint, finality_tag=not options.get("finality", "tag").startswith("depth")),
@@ -155,13 +157,17 @@ class Bench:
             except errors.Transient:
                 if not tolerate:
                     raise
-        raise AssertionError(f"not reached in {most} steps: {self.service.state} {self.service.head} {self.service.reason}")
+        raise AssertionError(
+            f"not reached in {most} steps: {self.service.state} {self.service.head} {self.service.reason}"
+        )
 
     async def settle(self, *, tolerate: bool = False) -> None:
         """Step until the index stands where the node stands, and has told what is final."""
         head = bytes.fromhex((await self.chain.block("latest"))["hash"][2:])
         await self.until(
-            lambda: self.service.head is not None and self.service.head.hash == head and self.service.state == "following",
+            lambda: (
+                self.service.head is not None and self.service.head.hash == head and self.service.state == "following"
+            ),
             tolerate=tolerate,
         )
 

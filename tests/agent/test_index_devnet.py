@@ -28,7 +28,9 @@ async def test_rows_equal_the_ground_truth_through_every_kind_of_reorg(seed: int
     ):
         source = reader.Reader(jsonrpc.Endpoint(devnet.node.url, session=session))
         genesis = await source.genesis()
-        the_book = await book.open_book(f"sqlite:///{path}", deployment=bytes(32), chain_id=anvil.CHAIN_ID, genesis=genesis)
+        the_book = await book.open_book(
+            f"sqlite:///{path}", deployment=bytes(32), chain_id=anvil.CHAIN_ID, genesis=genesis
+        )
 
         def build() -> index.IndexService:
             return index.IndexService(

@@ -41,7 +41,9 @@ async def test_commits_cover_every_block_exactly_once(
     await bench.is_exact()
 
 
-async def test_a_commit_is_bounded(chain: indexing.Chain, bench: indexing.Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_commit_is_bounded(
+    chain: indexing.Chain, bench: indexing.Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(slices, "MAX_ROWS", 4)
     await grown(chain)
     sizes: list[float] = []
@@ -179,7 +181,9 @@ async def test_after_an_adoption_the_index_goes_on_from_there(chain: indexing.Ch
     assert final.number >= 24
 
 
-async def test_an_adopted_block_that_the_node_does_not_have_latches(chain: indexing.Chain, bench: indexing.Bench) -> None:
+async def test_an_adopted_block_that_the_node_does_not_have_latches(
+    chain: indexing.Chain, bench: indexing.Bench
+) -> None:
     await grown(chain)
     async with bench.book.write() as c:
         await cursors.put(c, "index", cursors.Cursor(24, bytes(31) + b"\1", 1))

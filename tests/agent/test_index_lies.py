@@ -50,12 +50,16 @@ async def test_receipts_that_lie_are_refused_and_counted(
     await bench.is_exact()
 
 
-@pytest.mark.parametrize("fault", ["drop-logs:k=2", "drop-all-logs", "alter-logs", "invent-logs", "empty:methods=eth_getLogs"])
+@pytest.mark.parametrize(
+    "fault", ["drop-logs:k=2", "drop-all-logs", "alter-logs", "invent-logs", "empty:methods=eth_getLogs"]
+)
 async def test_lies_in_getlogs_cannot_reach_rows_at_level_receipts(
     chain: indexing.Chain, bench: indexing.Bench, fault: str
 ) -> None:
     await grown(chain)
-    async with proxy.LyingNode(chain.url, [fault + (",methods=eth_getLogs" if ":" in fault else ":methods=eth_getLogs")]) as node:
+    async with proxy.LyingNode(
+        chain.url, [fault + (",methods=eth_getLogs" if ":" in fault else ":methods=eth_getLogs")]
+    ) as node:
         bench.build(url=node.url)
         await bench.settle()
     await bench.is_exact()
@@ -86,7 +90,9 @@ async def test_at_level_bloom_an_invented_log_of_an_empty_block_is_not_a_row(
 
 
 @pytest.mark.parametrize("field", ["stateRoot", "receiptsRoot", "logsBloom", "timestamp", "parentHash"])
-async def test_a_header_with_a_changed_field_is_refused(chain: indexing.Chain, bench: indexing.Bench, field: str) -> None:
+async def test_a_header_with_a_changed_field_is_refused(
+    chain: indexing.Chain, bench: indexing.Bench, field: str
+) -> None:
     await grown(chain)
     async with proxy.LyingNode(chain.url, [f"wrong-header:field={field}"]) as node:
         bench.build(url=node.url)

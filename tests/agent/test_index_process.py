@@ -49,7 +49,9 @@ async def test_a_failover_to_another_chain_is_waited_out(
             bench.build(url=node.url)
             await bench.settle()
             before = await bench.keys()
-            node.set_faults([f"other-node:url={foreign.url},methods=eth_chainId|eth_getBlockByNumber|eth_getBlockByHash"])
+            node.set_faults(
+                [f"other-node:url={foreign.url},methods=eth_chainId|eth_getBlockByNumber|eth_getBlockByHash"]
+            )
             for _ in range(5):
                 with pytest.raises(errors.Transient):
                     await bench.steps(1)
@@ -193,7 +195,9 @@ async def test_a_kill_at_any_write_loses_and_doubles_nothing(chain: indexing.Cha
 
 async def test_kill_points_of_a_fresh_book_all_leave_a_book_that_goes_on(chain: indexing.Chain, tmp_path: Path) -> None:
     await grown(chain, 12)
-    for at, point in enumerate(["index.before_commit:1", "index.after_commit:1", "store.before_commit:1", "store.before_commit:2"]):
+    for at, point in enumerate(
+        ["index.before_commit:1", "index.after_commit:1", "store.before_commit:1", "store.before_commit:2"]
+    ):
         name = f"book{at}"
         assert await run_process(chain, tmp_path / f"{name}.db", point) == -9
         async with indexing.bench(chain, tmp_path, name) as bench:

@@ -277,7 +277,9 @@ async def test_a_removed_log_is_never_needed_to_heal(chain: indexing.Chain, benc
     await bench.is_exact()
 
 
-async def test_rows_of_finality_by_depth_are_final_so_many_blocks_behind(chain: indexing.Chain, bench: indexing.Bench) -> None:
+async def test_rows_of_finality_by_depth_are_final_so_many_blocks_behind(
+    chain: indexing.Chain, bench: indexing.Bench
+) -> None:
     await grown(chain)
     bench.build(finality="depth:3")
     await bench.settle()

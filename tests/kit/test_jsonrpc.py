@@ -37,7 +37,9 @@ async def serving(answer: Answer, **options: Any) -> AsyncIterator[jsonrpc.Endpo
     port = runner.addresses[0][1]
     try:
         async with aiohttp.ClientSession() as session:
-            yield jsonrpc.Endpoint(f"http://127.0.0.1:{port}/secret-key", session=session, **{"timeout_s": 2, **options})
+            yield jsonrpc.Endpoint(
+                f"http://127.0.0.1:{port}/secret-key", session=session, **{"timeout_s": 2, **options}
+            )
     finally:
         await runner.cleanup()
 
@@ -108,7 +110,10 @@ async def test_malformed_answers_are_bad_answers(body: bytes) -> None:
 
 
 @pytest.mark.parametrize("status", [200, 404, 500])
-@pytest.mark.parametrize("body", [b'{"jsonrpc":"2.0","id":1,"result":"0x1"', b"<html>busy</html>", b"", b"upstream error", b"\0\0\0", b'"text"'])
+@pytest.mark.parametrize(
+    "body",
+    [b'{"jsonrpc":"2.0","id":1,"result":"0x1"', b"<html>busy</html>", b"", b"upstream error", b"\0\0\0", b'"text"'],
+)
 async def test_what_is_no_json_object_is_transient(body: bytes, status: int) -> None:
     async with serving(raw(body, status=status)) as endpoint:
         with pytest.raises(errors.Transient):
@@ -131,7 +136,9 @@ async def test_a_peers_wish_to_wait_is_carried_and_bounded(status: int, header: 
 
 @pytest.mark.parametrize("header", ["soon", "-1", "", "²"])
 async def test_a_senseless_wish_is_ignored(header: str) -> None:
-    async with serving(raw(b"{}", status=429, headers={"retry-after": header} if header.isascii() else None)) as endpoint:
+    async with serving(
+        raw(b"{}", status=429, headers={"retry-after": header} if header.isascii() else None)
+    ) as endpoint:
         with pytest.raises(errors.Transient) as caught:
             await endpoint.call("eth_blockNumber", [], str)
         assert caught.value.retry_after_s is None
@@ -262,7 +269,9 @@ async def test_a_batch_answers_in_the_order_of_the_calls(shuffle: Callable[[list
     "shuffle",
     [lambda x: x[:-1], lambda x: [x[0], *x], lambda x: [*x[:-1], {**x[-1], "id": 10_000}], lambda _: [], lambda x: [*x, {"id": None}]],
 )  # fmt: skip
-async def test_a_batch_with_missing_repeated_or_foreign_ids_is_a_bad_answer(shuffle: Callable[[list[Any]], list[Any]]) -> None:
+async def test_a_batch_with_missing_repeated_or_foreign_ids_is_a_bad_answer(
+    shuffle: Callable[[list[Any]], list[Any]],
+) -> None:
     async with serving(in_order(shuffle)) as endpoint:
         with pytest.raises(errors.BadAnswer):
             await endpoint.batch(calls(3), str)
@@ -271,7 +280,9 @@ async def test_a_batch_with_missing_repeated_or_foreign_ids_is_a_bad_answer(shuf
 async def test_one_failing_item_fails_the_batch_with_its_error() -> None:
     async def answer(_: web.Request, batch: Any) -> web.StreamResponse:
         first, *others = batch
-        answers = [{"id": other["id"], "error": {"code": 4444, "message": "pruned history unavailable"}} for other in others]
+        answers = [
+            {"id": other["id"], "error": {"code": 4444, "message": "pruned history unavailable"}} for other in others
+        ]
         return web.json_response([{"id": first["id"], "result": "0x1"}, *answers])
 
     async with serving(answer) as endpoint:
@@ -372,7 +383,9 @@ async def test_a_hostile_error_text_is_clipped() -> None:
         st.binary(max_size=200),
         st.recursive(
             st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-            lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["id", "result", "error", "code"]), inner),
+            lambda inner: (
+                st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["id", "result", "error", "code"]), inner)
+            ),
             max_leaves=12,
         ).map(lambda value: json.dumps(value).encode()),
     )
@@ -381,7 +394,10 @@ async def test_a_hostile_error_text_is_clipped() -> None:
 def test_no_answer_crashes_the_client(body: bytes) -> None:
     async def ask() -> None:
         async with serving(raw(body)) as endpoint:
-            for question in (endpoint.call("m", [], dict[str, str]), endpoint.batch([("m", []), ("m", [])], dict[str, str])):
+            for question in (
+                endpoint.call("m", [], dict[str, str]),
+                endpoint.batch([("m", []), ("m", [])], dict[str, str]),
+            ):
                 try:
                     await question
                 except errors.StakesideError as caught:
@@ -392,7 +408,9 @@ def test_no_answer_crashes_the_client(body: bytes) -> None:
 
 async def test_every_exchange_is_observed() -> None:
     seen: list[tuple[str, str]] = []
-    async with serving(error(-32000, "unknown block"), observe=lambda m, _, outcome: seen.append((m, outcome))) as endpoint:
+    async with serving(
+        error(-32000, "unknown block"), observe=lambda m, _, outcome: seen.append((m, outcome))
+    ) as endpoint:
         with pytest.raises(jsonrpc.UnknownBlock):
             await endpoint.call("eth_getLogs", [], list[str])
     assert seen == [("eth_getLogs", "ok")]

@@ -114,7 +114,10 @@ async def test_nobody_listening_is_transient() -> None:
 
 
 async def test_skipped_and_repeated_messages_still_ring(chain: indexing.Chain) -> None:
-    async with proxy.LyingNode(chain.url, ["ws-skip:count=1,skip=1", "ws-repeat:count=1"]) as node, watching(node.ws_url) as it:
+    async with (
+        proxy.LyingNode(chain.url, ["ws-skip:count=1,skip=1", "ws-repeat:count=1"]) as node,
+        watching(node.ws_url) as it,
+    ):
         await it.watch.step()
         await chain.mine(4)
         await it.until_heads(3)

@@ -47,7 +47,16 @@ async def populated(node: rpc.Rpc, *counts: int) -> None:
             calls.append(
                 (
                     "eth_sendTransaction",
-                    [{"from": sender, "to": address, "data": data, "gas": "0x186a0", "nonce": hex(nonces[sender]), **kinds[i % 3]}],
+                    [
+                        {
+                            "from": sender,
+                            "to": address,
+                            "data": data,
+                            "gas": "0x186a0",
+                            "nonce": hex(nonces[sender]),
+                            **kinds[i % 3],
+                        }
+                    ],
                 )
             )
             nonces[sender] += 1
@@ -189,7 +198,9 @@ def test_the_trie_equals_an_independent_implementation(values: list[bytes]) -> N
 
 def _reference_root(values: list[bytes]) -> bytes:
     """The Yellow Paper's c(J, i), written as it is printed, on the `rlp` library."""
-    pairs = {tuple(n for byte in rlp.encode(i) for n in (byte >> 4, byte & 15)): value for i, value in enumerate(values)}
+    pairs = {
+        tuple(n for byte in rlp.encode(i) for n in (byte >> 4, byte & 15)): value for i, value in enumerate(values)
+    }
     if not pairs:
         return hashing.keccak256(rlp.encode(b""))
     return hashing.keccak256(rlp.encode(_composed(pairs, 0)))

@@ -95,7 +95,8 @@ async def test_logs_of_a_block_that_was_replaced_are_an_unknown_block(
 
 
 @pytest.mark.parametrize(
-    "fault", ["duplicate-logs", "reorder-logs", "alter-logs:what=address", "alter-logs:what=block", "alter-logs:what=index"]
+    "fault",
+    ["duplicate-logs", "reorder-logs", "alter-logs:what=address", "alter-logs:what=block", "alter-logs:what=index"],
 )
 async def test_logs_that_contradict_themselves_are_a_bad_answer(
     on: indexing.Chain, session: aiohttp.ClientSession, fault: str
