@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 from devnet.proxy import wordings
 
-_P = (0.1, 0.3, 0.6, 1.0)
-_COUNTS = (1, 1, 2, 4, 0)
+_P = (0.2, 0.5, 1.0, 1.0)
+_COUNTS = (1, 2, 4, 0, 0)
 _LOG_LIES = ("drop-logs", "drop-all-logs", "alter-logs", "duplicate-logs", "reorder-logs", "invent-logs")
 _FIELDS = ("stateRoot", "receiptsRoot", "parentHash", "hash", "logsBloom", "timestamp", "number", "transactionsRoot")
 _READS = ("eth_getLogs", "eth_getBlockReceipts", "eth_getBlockByHash", "eth_getBlockByNumber")
@@ -106,7 +106,7 @@ def _transport(dice: random.Random, _: int) -> str:
 
 _Dish = Callable[[random.Random, int], str]
 _LIES: tuple[_Dish, ...] = (
-    _logs, _logs, _logs, _answers, _clamps, _refusals, _lags, _falls, _prunes, _headers, _forks, _forks, _identity,
+    _logs, _logs, _logs, _logs, _logs, _answers, _clamps, _refusals, _lags, _falls, _prunes, _headers, _forks, _forks, _identity,
     _transport, _transport,
 )  # fmt: skip
 _FAILURES: tuple[_Dish, ...] = (

@@ -140,6 +140,7 @@ class Fault(msgspec.Struct, frozen=True):
 def parse(text: str) -> Fault:
     """`NAME[:key=value,…]` → Fault. Raises BadConfig naming the nearest known word."""
     name, _, rest = text.partition(":")
+    name = name.strip().replace("_", "-")
     kind = KINDS.get(name)
     if kind is None:
         raise errors.BadConfig("no such fault", value=name, cure=_nearest(name, KINDS))

@@ -59,8 +59,11 @@ def _abort(request: web.Request) -> web.StreamResponse:
 async def _short(request: web.Request, reply: upstream.Reply) -> web.StreamResponse:
     response = web.StreamResponse(status=reply.status, headers={"Content-Type": reply.content_type})
     response.content_length = len(reply.body)
-    await response.prepare(request)
-    await response.write(halved(reply.body))
+    try:
+        await response.prepare(request)
+        await response.write(halved(reply.body))
+    except ConnectionError:
+        return response
     if request.transport is not None:
         request.transport.close()
     return response
@@ -70,9 +73,9 @@ async def _padded(request: web.Request, reply: upstream.Reply, size: int) -> web
     """Blank space before the answer: still JSON, if anyone reads that far."""
     response = web.StreamResponse(status=reply.status, headers={"Content-Type": reply.content_type})
     response.enable_chunked_encoding()
-    await response.prepare(request)
     blank = b" " * _CHUNK_BYTES
     try:
+        await response.prepare(request)
         for left in range(size, 0, -_CHUNK_BYTES):
             await response.write(blank[:left])
         await response.write(reply.body)

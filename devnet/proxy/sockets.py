@@ -63,7 +63,10 @@ class Relay:
         except aiohttp.ClientError as error:
             return web.Response(status=502, text=f"upstream: {error}")
         async with far:
-            await self._client.prepare(self._request)
+            try:
+                await self._client.prepare(self._request)
+            except ConnectionError:  # the client left during the handshake
+                return web.Response()
             down = asyncio.create_task(self._down(far))
             try:
                 await self._up(far)

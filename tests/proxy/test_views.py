@@ -241,3 +241,4 @@ def test_a_fault_reads_back_as_it_is_written(name: str) -> None:
     assert proxy.parse(str(plain)) == plain
     assert str(plain) == name
     assert proxy.parse(str(busy)) == busy
+    assert proxy.parse(name.replace("-", "_")) == plain
