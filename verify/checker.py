@@ -205,7 +205,9 @@ def _chain_step(stages: _Stages, step: _Step, url: str, *, full: bool) -> None:
     chain = step.frame.document.chain(stream)
     if stages.run("chain", lambda: onchain.identify(node, chain)) is None:
         return
-    edge = stages.run("anchor", lambda: onchain.anchor(node, chain, head))
+    if stages.run("anchor", lambda: onchain.anchor(node, chain, head)) is None:
+        stages.skip("logs", "the frame's last block is not the chain's")
+        return
     proven = stages.get(
         "logs", lambda: onchain.frame(node, step.rules, first=head.from_position, last=head.to_position)
     )
@@ -220,5 +222,5 @@ def _chain_step(stages: _Stages, step: _Step, url: str, *, full: bool) -> None:
 
     stages.run("evidence", evidence)
     _replayed(stages, step, proven.logs)
-    if full and edge is not None:
+    if full:
         stages.run("full", lambda: onchain.from_start(node, step.statement, step.frame))

@@ -7,7 +7,6 @@ hides, alters or invents a log is found out.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 
@@ -18,8 +17,8 @@ from verify.digests import Header
 from verify.document import Chain, Stream
 from verify.primitives import ZERO, hexed, keccak
 from verify.report import Difference, Unusable
-from verify.rpc import NoSuchMethod, Rpc
-from verify.strict import Json, Node
+from verify.rpc import BATCH, NoSuchMethod, Rpc
+from verify.strict import Node
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +53,7 @@ def identify(node: Rpc, chain: Chain) -> str:
 
 def anchor(node: Rpc, chain: Chain, header: Header) -> str:
     """The frame's last block is the header's, and final."""
-    last = blocks(node, header.to_position, header.to_position)[0]
+    last = next(blocks(node, header.to_position, header.to_position))
     where = "statement.certificate.header"
     _same(f"{where}.toAnchor", f"not the chain's block {last.number}", last.hash, header.to_anchor)
     _same(f"{where}.stateRoot", f"not that of block {last.number}", last.state_root, header.state_root)
@@ -101,26 +100,27 @@ def same_logs(proven: tuple[Log, ...], told: tuple[Log, ...]) -> str:
 
 def frame(node: Rpc, rules: Ruleset, *, first: int, last: int) -> Proven:
     """Every log of a range that the ruleset matches, proven to the last block."""
-    chain = blocks(node, first, last)
-    for parent, child in itertools.pairwise(chain):
-        _same(f"block {child.number}", "it does not follow the block before it", parent.hash, child.parent)
     emitters, topics = rules.filters()
     logs: list[Log] = []
-    for block in chain:
+    opening = block = parent = next(blocks(node, first, first))
+    for block in blocks(node, first, last):
+        if block.number != first:
+            _same(f"block {block.number}", "it does not follow the block before it", parent.hash, block.parent)
         if proofs.may_hold(block.bloom, emitters, topics):
             logs += (log for log in _logs(node, block) if rules.match(log) is not None)
-    return Proven(chain[0], chain[-1], tuple(logs))
+        parent = block
+    return Proven(opening, block, tuple(logs))
 
 
-def blocks(node: Rpc, first: int, last: int) -> list[Block]:
-    """Headers by number, each hashed again."""
-    calls: list[tuple[str, list[Json]]] = [
-        ("eth_getBlockByNumber", [hex(number), False]) for number in range(first, last + 1)
-    ]
-    found = [_block(answer) for answer in node.batch(calls)]
-    for number, block in zip(range(first, last + 1), found, strict=True):
-        _same(f"block {number}", "the node answered with another block", number, block.number)
-    return found
+def blocks(node: Rpc, first: int, last: int) -> Iterator[Block]:
+    """Headers by number, each hashed again, fetched as they are needed."""
+    for start in range(first, last + 1, BATCH):
+        numbers = range(start, min(start + BATCH, last + 1))
+        answers = node.batch([("eth_getBlockByNumber", [hex(number), False]) for number in numbers])
+        for number, answer in zip(numbers, answers, strict=True):
+            block = _block(answer)
+            _same(f"block {number}", "the node answered with another block", number, block.number)
+            yield block
 
 
 def _block(answer: Node) -> Block:

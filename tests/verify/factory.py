@@ -391,19 +391,6 @@ def plain(value: object) -> Any:
     return msgspec.json.decode(msgspec.json.encode(value))
 
 
-def toml(value: Any) -> str:
-    """A table of a document as TOML, everything below the first level inline."""
-    return "".join(f"{name} = {_inline(item)}\n" for name, item in value.items())
-
-
-def _inline(value: Any) -> str:
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{json.dumps(name)} = {_inline(item)}" for name, item in value.items()) + "}"
-    if isinstance(value, list):
-        return "[" + ", ".join(_inline(item) for item in value) + "]"
-    return json.dumps(value)
-
-
 def log_json(log: chain.Log, time: int) -> dict[str, Any]:
     return {
         "number": str(log.block.number),

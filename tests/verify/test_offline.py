@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import verify
+from devnet import documents
 from domain import deployment, hashing, statement
 from tests.verify import factory
 from tests.wire import keys
@@ -170,16 +171,22 @@ def test_the_hub_key_must_be_the_one_in_force(tmp_path: Path) -> None:
 @pytest.mark.parametrize("form", ["json", "toml"])
 def test_the_readers_own_document_must_agree(tmp_path: Path, form: str) -> None:
     content = factory.example(4)
+    later = deployment.Revision("devnet", 90, 91, 1, "listed after this frame")
+    document = msgspec.structs.replace(factory.document(), revisions=(later,))
     own = tmp_path / f"document.{form}"
-    document = factory.plain(factory.document())
-    document["revisions"].append(
-        {"stream": "devnet", "sequence": 90, "through": 91, "revision": 1, "reason": "listed after this frame"}
-    )
-    own.write_text(json.dumps(document) if form == "json" else factory.toml(document))
+    own.write_text(json.dumps(factory.plain(document)) if form == "json" else documents.text(document))
     assert judged(tmp_path, content, document_path=own).exit_code == 0
     content["document"]["receipt_keys"][0]["first_receipt"] = 2
     first = judged(tmp_path, content, document_path=own).first_difference
     assert first is not None and first.where == "document.receipt_keys[0]"
+
+
+@pytest.mark.parametrize("text", ["", "name = ", "\0", "[[chains]]\nid = 1.5", "x" * 1000, "name = 'a'\n" * 2])
+def test_an_unreadable_document_of_the_readers_own_is_said_to_be_so(tmp_path: Path, text: str) -> None:
+    own = tmp_path / "document.toml"
+    own.write_text(text)
+    report = judged(tmp_path, factory.example(4), document_path=own)
+    assert report.exit_code == 2 and report.unusable is not None
 
 
 def test_a_file_whose_document_names_other_signers_fails_against_the_readers_own(tmp_path: Path) -> None:

@@ -1,0 +1,73 @@
+"""The page says what the code does: kinds, types, files and commands."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import msgspec
+
+from domain import statement, wire
+from verify import contents, digests
+
+WIRE = Path(__file__).resolve().parents[2] / "docs" / "wire"
+PAGE = (WIRE / "statement.md").read_text()
+
+
+def test_the_kinds_of_the_page_are_those_of_both_implementations_and_the_schema() -> None:
+    table = PAGE.split("### Kinds")[1].split("###")[0]
+    rows = {
+        int(n): (name, counted)
+        for n, name, counted in re.findall(r"^\| (\d+) \| ([a-z ]+) \| (yes|no) \|", table, re.M)
+    }
+    assert {n: name for n, (name, _) in rows.items()} == statement.KIND_NAMES == digests.KINDS
+    for kind, (_, counted) in rows.items():
+        leaf = statement.Leaf(bytes(32), bytes(20), kind, 5, 7)
+        mine = digests.Leaf(bytes(32), bytes(20), kind, 5, 7, ())
+        expected = (5, 7) if counted == "yes" else (0, 0)
+        totals = statement.totals([leaf])
+        assert (totals.reward, totals.penalty) == expected == digests.totals([mine])
+    types = json.loads((WIRE / "types.schema.json").read_text())
+    assert types["$defs"]["leaf"]["properties"]["kind"]["enum"] == sorted(rows)
+
+
+def test_the_types_of_the_page_are_those_that_are_signed() -> None:
+    flat = re.sub(r"\s+", "", PAGE)
+    for ours, theirs in (
+        (statement.HEADER_TYPE, digests.HEADER_TYPE),
+        (statement.REPLACE_TYPE, digests.REPLACE_TYPE),
+        (statement.CONTEXT_TYPE, digests.CONTEXT_TYPE),
+        (statement.RECEIPT_TYPE, digests.RECEIPT_TYPE),
+    ):
+        assert ours == theirs
+        assert re.sub(r"\s+", "", ours) in flat
+
+
+def test_every_schema_and_vector_that_the_page_names_is_there_and_the_other_way_round() -> None:
+    named = set(re.findall(r"[a-z-]+\.schema\.json", PAGE)) | {"types.schema.json"}
+    assert {path.name for path in WIRE.glob("*.schema.json")} - named == set()
+    for name in re.findall(r"vectors: `([a-z]+\.json)`", PAGE):
+        assert (WIRE / "vectors" / name).exists(), name
+
+
+def test_the_schemas_have_the_fields_of_the_wire() -> None:
+    types = json.loads((WIRE / "types.schema.json").read_text())["$defs"]
+    assert list(types["header"]["properties"]) == _fields(wire.HeaderWire)
+    assert list(types["leaf"]["properties"]) == _fields(wire.LeafWire)
+    for name, type_ in (
+        ("attestation", wire.Attestation),
+        ("replacement", wire.Replacement),
+        ("receipt", wire.SignedReceipt),
+        ("accepted", wire.Accepted),
+        ("body", wire.BodyWire),
+        ("body-chunk", wire.BodyChunk),
+        ("certificate", wire.Certificate),
+        ("problem", wire.Problem),
+    ):
+        schema = json.loads((WIRE / f"{name}.schema.json").read_text())
+        assert list(schema["properties"]) == _fields(type_), name
+
+
+def _fields(type_: type[msgspec.Struct]) -> list[str]:
+    return [contents.camel(name) for name in type_.__struct_fields__]
