@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 import sqlalchemy as sa
@@ -22,6 +22,8 @@ from earnings.seats import Seat
 from kit import faults, logs, runtime
 
 IDLE_S = 2.0
+ROWS_AT_ONCE = 1024
+"""Rows are bound and read on the event loop: a large body gives way to requests in between."""
 
 log = logs.logger()
 
@@ -326,18 +328,17 @@ async def leaves_at(
     same = [table.c[name] == newest.c[name] for name in ("subject", "asset", "kind", "sequence")]
     query = sa.select(table).join(newest, sa.and_(*same)).where(table.c.stream == stream)
     query = query.order_by(table.c.subject, table.c.asset, table.c.kind)
-    rows = await c.execute(query if limit is None else query.limit(limit).offset(offset))
-    return [
-        statement.Leaf(
-            row.subject,
-            row.asset,
-            row.kind,
-            row.reward,
-            row.penalty,
-            msgspec.json.decode(row.parts, type=tuple[str, ...]),
-        )
-        for row in rows
-    ]
+    rows = await c.stream(query if limit is None else query.limit(limit).offset(offset))
+    leaves: list[statement.Leaf] = []
+    async for part in rows.partitions(ROWS_AT_ONCE):
+        leaves += [_leaf(row) for row in part]
+        await asyncio.sleep(0)
+    return leaves
+
+
+def _leaf(row: sa.Row[Any]) -> statement.Leaf:
+    parts = msgspec.json.decode(row.parts, type=tuple[str, ...])
+    return statement.Leaf(row.subject, row.asset, row.kind, row.reward, row.penalty, parts)
 
 
 async def carry(c: book.Connection, carry_hash: bytes) -> bytes | None:
@@ -360,8 +361,9 @@ async def _store_body(c: book.Connection, header: statement.Header, checked: bod
         }
         for leaf in checked.changed
     ]
-    if rows:
-        await c.execute(tables.leaf.insert(), rows)
+    for first in range(0, len(rows), ROWS_AT_ONCE):
+        await c.execute(tables.leaf.insert(), rows[first : first + ROWS_AT_ONCE])
+        await asyncio.sleep(0)
     known = await c.scalar(sa.select(sa.literal(1)).where(tables.carry.c.hash == header.carry))
     if known is None and checked.packed is not None:
         await c.execute(tables.carry.insert().values(hash=header.carry, packed=checked.packed))

@@ -103,9 +103,9 @@ def _auth(token: str | None) -> dict[str, str]:
     return {} if token is None else {"Authorization": f"Bearer {token}"}
 
 
-async def until(condition: Callable[[], Awaitable[T | None]], *, deadline_s: float = DEADLINE_S) -> T:
+async def until(condition: Callable[[], Awaitable[T | None]], *, deadline_s: float | None = None) -> T:
     """The first answer that is not None."""
-    async with asyncio.timeout(deadline_s):
+    async with asyncio.timeout(deadline_s or DEADLINE_S):
         while (found := await condition()) is None:
             await asyncio.sleep(0.01)
         return found
