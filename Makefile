@@ -75,7 +75,7 @@ $(INSTALLED): requirements/dev.txt pyproject.toml
 	@echo "installing locked dependencies into .venv" >&2
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt || { \
 		echo "the locked dependencies could not be installed: is the Python package index reachable? then run make again"; exit 1; }
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
 $(ANVIL): $(INSTALLED)
