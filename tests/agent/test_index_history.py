@@ -81,6 +81,21 @@ async def test_logs_before_the_start_are_nobodys_rows(chain: indexing.Chain, ben
     assert len(rows) < len(await chain.truth())
 
 
+async def test_logs_before_the_start_are_nobodys_rows_wherever_finality_stood_at_the_beginning(
+    chain: indexing.Chain, bench: indexing.Bench
+) -> None:
+    await chain.emit(2)
+    bench.build(start=15)
+    await bench.steps(1)
+    assert bench.service.head is not None
+    assert bench.service.head.number < 14
+    await grown(chain, 40)
+    await bench.settle()
+    rows = await bench.rows()
+    assert min(row.log.block.number for row in rows) >= 15
+    assert await bench.keys() == (await chain.truth())[-len(rows) :]
+
+
 async def test_an_index_whose_start_is_not_final_yet_begins_at_the_finalized_block(
     chain: indexing.Chain, bench: indexing.Bench
 ) -> None:
