@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import sqlalchemy as sa
 
@@ -259,9 +261,9 @@ async def agents(c: Connection, seats: Seats) -> tuple[Agent, ...]:
     barred = await votes.quarantined(c)
     found: list[Agent] = []
     for address in sorted(seats.known):
-        vote, receipt = tables.vote, tables.receipt
-        query = sa.select(vote.c.context, vote.c.at_s).where(vote.c.signer == address)
-        last = (await c.execute(query.order_by(vote.c.at_s.desc(), vote.c.sequence.desc()).limit(1))).one_or_none()
+        receipt = tables.receipt
+        newest = [await _newest(c, address, stream) for stream in seats.streams]
+        last = max((row for row in newest if row is not None), key=lambda row: row.at_s, default=None)
         count = await c.scalar(sa.select(sa.func.max(receipt.c.number)).where(receipt.c.attester == address))
         found.append(
             Agent(
@@ -273,3 +275,10 @@ async def agents(c: Connection, seats: Seats) -> tuple[Agent, ...]:
             )
         )
     return tuple(found)
+
+
+async def _newest(c: Connection, signer: bytes, stream: bytes) -> sa.Row[Any, Any] | None:
+    """The signer's vote on the highest frame: a look at the end of the key, however many votes there are."""
+    table = tables.vote
+    query = sa.select(table.c.context, table.c.at_s).where(table.c.signer == signer, table.c.stream == stream)
+    return (await c.execute(query.order_by(table.c.sequence.desc()).limit(1))).one_or_none()
