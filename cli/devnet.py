@@ -88,7 +88,8 @@ async def _play(args: argparse.Namespace) -> int:
     from domain import errors
 
     named: dict[str, tuple[str, ...]] = {"all": scenarios.REORGS, "none": ()}
-    kinds = named[args.reorgs] if args.reorgs in named else tuple(filter(None, args.reorgs.split(",")))
+    asked = str(args.reorgs)
+    kinds = named[asked] if asked in named else tuple(filter(None, asked.split(",")))
     for kind in kinds:
         if kind not in scenarios.REORGS:
             raise errors.BadConfig("no such reorg", value=kind, cure=f"use {', '.join(scenarios.REORGS)}")

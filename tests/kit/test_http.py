@@ -1,0 +1,155 @@
+"""The server side's manners and the client's limits."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from domain import errors
+from kit import http
+
+
+def app_with(error: Exception | None = None, **options: int) -> web.Application:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        if error is not None:
+            raise error
+        body = await http.read_body(request, max_bytes=1000, timeout_s=0.2)
+        return http.json_response({"size": len(body)})
+
+    app = http.application(**options)
+    app.add_routes([web.route("*", "/", handler)])
+    return app
+
+
+@asynccontextmanager
+async def served(app: web.Application) -> AsyncIterator[str]:
+    async with http.serving(app, host="127.0.0.1", port=0) as port:
+        yield f"http://127.0.0.1:{port}/"
+
+
+async def answer(app: web.Application, **options: object) -> tuple[int, dict[str, str], bytes]:
+    async with served(app) as url, http.client_session() as session:
+        async with session.request("POST", url, **options) as response:  # type: ignore[arg-type]
+            return response.status, dict(response.headers), await response.read()
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (errors.BadAnswer("limit must be 1 to 5"), 400),
+        (errors.Transient("busy", retry_after_s=7.0), 503),
+        (errors.StoreError("a table is missing at row 0xdeadbeef"), 500),
+        (web.HTTPForbidden(), 403),
+        (web.HTTPRequestEntityTooLarge(max_size=1, actual_size=2), 413),
+    ],
+)
+async def test_an_error_becomes_a_problem(error: Exception, status: int) -> None:
+    code, headers, body = await answer(app_with(error))
+    assert code == status
+    assert headers["Content-Type"] == "application/problem+json"
+    assert json.loads(body)["status"] == status
+    assert headers["X-Content-Type-Options"] == "nosniff"
+
+
+async def test_a_wish_to_wait_is_passed_on() -> None:
+    _, headers, _ = await answer(app_with(errors.Transient("busy", retry_after_s=7.0)))
+    assert headers["Retry-After"] == "7"
+
+
+async def test_an_inner_error_is_not_told() -> None:
+    _, _, body = await answer(app_with(errors.StoreError("a table is missing")))
+    assert b"table" not in body
+
+
+async def test_a_body_beyond_the_cap_is_refused_with_and_without_a_length() -> None:
+    assert (await answer(app_with(), data=b"x" * 1001))[0] == 413
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for _ in range(11):
+            yield b"x" * 100
+
+    assert (await answer(app_with(), data=pieces()))[0] == 413
+    assert (await answer(app_with(), data=b"x" * 1000))[0] == 200
+
+
+async def test_a_client_that_stalls_is_let_go() -> None:
+    async with served(app_with()) as url:
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rsplit(":", 1)[1].strip("/")))
+        writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc")
+        async with asyncio.timeout(5):
+            assert b"503" in await reader.readline()
+        writer.close()
+
+
+async def test_a_port_in_use_is_a_setting_to_change() -> None:
+    async with http.serving(http.application(), host="127.0.0.1", port=0) as port:
+        with pytest.raises(errors.BadConfig, match=r"choose another web\.port"):
+            async with http.serving(http.application(), host="127.0.0.1", port=port):
+                pass
+
+
+async def test_leaving_lets_a_running_request_finish() -> None:
+    began, finish = asyncio.Event(), asyncio.Event()
+
+    async def slow(_request: web.Request) -> web.Response:
+        began.set()
+        await finish.wait()
+        return web.Response(text="done")
+
+    app = http.application()
+    app.add_routes([web.get("/", slow)])
+    async with http.client_session() as session:
+        serving = http.serving(app, host="127.0.0.1", port=0)
+        port = await serving.__aenter__()
+        asked = asyncio.create_task(session.get(f"http://127.0.0.1:{port}/"))
+        await began.wait()
+        left = asyncio.create_task(serving.__aexit__(None, None, None))
+        await asyncio.sleep(0)
+        finish.set()
+        async with asyncio.timeout(5):
+            assert await (await asked).text() == "done"
+            await left
+
+
+async def test_the_client_gives_up_in_time() -> None:
+    async def hang(_request: web.Request) -> web.Response:
+        await asyncio.sleep(30)
+        return web.Response()
+
+    app = http.application()
+    app.add_routes([web.get("/", hang)])
+    async with (
+        http.serving(app, host="127.0.0.1", port=0, shutdown_s=0.1) as port,
+        http.client_session(timeout_s=0.2) as session,
+    ):
+        with pytest.raises((TimeoutError, aiohttp.ServerTimeoutError)):
+            await session.get(f"http://127.0.0.1:{port}/")
+
+
+@pytest.mark.parametrize(
+    ("text", "good"),
+    [
+        ("1", True),
+        ("5", True),
+        ("0", False),
+        ("6", False),
+        ("-1", False),
+        ("x", False),
+        ("٣", False),
+        ("1" * 30, False),
+    ],
+)
+async def test_a_number_of_the_query_is_bounded(text: str, good: bool) -> None:
+    async def handler(request: web.Request) -> web.Response:
+        return http.json_response(http.query_int(request, "n", default=3, minimum=1, maximum=5))
+
+    app = http.application()
+    app.add_routes([web.get("/", handler)])
+    async with served(app) as url, http.client_session() as session, session.get(url, params={"n": text}) as response:
+        assert response.status == (200 if good else 400)
