@@ -7,7 +7,7 @@ its range when a value is bound and again when it is read back.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any, cast
 
@@ -114,11 +114,22 @@ def clean(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
 
 
-def binder(type_: sa.types.TypeEngine[Any], dialect: sa.Dialect) -> Callable[[Any], Any] | None:
-    """What a bulk insert that bypasses SQLAlchemy's per-row work must still apply to a column; None when nothing."""
-    if isinstance(type_, TypeDecorator):
-        return lambda value: type_.process_bind_param(value, dialect)
-    return None
+def bind_column(type_: sa.types.TypeEngine[Any], values: Sequence[Any], dialect: sa.Dialect) -> Sequence[Any]:
+    """A column of a bulk insert that bypasses SQLAlchemy's work per value: checked as a whole, and in the driver's form."""
+    match type_:
+        case Bytes():
+            for example in {len(value): value for value in values if value is not None}.values():
+                type_.process_bind_param(example, dialect)
+            return values
+        case Whole():
+            present = [value for value in values if value is not None]
+            for extreme in (min(present), max(present)) if present else ():
+                type_.process_bind_param(extreme, dialect)
+            return values
+        case TypeDecorator():
+            return [None if value is None else type_.process_bind_param(value, dialect) for value in values]
+        case _:
+            return values
 
 
 class _Sum(TypeDecorator[int]):

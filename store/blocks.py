@@ -30,7 +30,9 @@ async def insert(c: Connection, headers: Sequence[chain.Header], *, proof: str) 
     for block_hash, (found, _, _) in stored.items():
         if found != unique[block_hash]:
             raise errors.StoreError(
-                "a block differs from the stored one of the same hash", value=str(found.ref), cure="the node's answer is wrong"
+                "a block differs from the stored one of the same hash",
+                value=str(found.ref),
+                cure="the node's answer is wrong",
             )
     fresh = [header for block_hash, header in unique.items() if block_hash not in stored]
     await c.bulk(

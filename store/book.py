@@ -99,7 +99,9 @@ async def open_book(url: str, *, deployment: bytes, chain_id: int, genesis: byte
                 await _bring_up(c, bound)
     except OSError as error:
         await _abandon(backend, book)
-        raise errors.StoreError("the database cannot be reached", value=str(error), cure="check address and server") from error
+        raise errors.StoreError(
+            "the database cannot be reached", value=str(error), cure="check address and server"
+        ) from error
     except BaseException:
         await _abandon(backend, book)
         raise
@@ -129,7 +131,9 @@ async def _bring_up(c: Connection, bound: dict[str, str]) -> None:
 def _upgrade(sync: sa.Connection, stored: str) -> None:
     if stored > HEAD:
         raise errors.StoreError(
-            "the book was written by newer software", value=f"schema {stored}, this software has {HEAD}", cure="upgrade this agent"
+            "the book was written by newer software",
+            value=f"schema {stored}, this software has {HEAD}",
+            cure="upgrade this agent",
         )
     migrations.upgrade(sync, location="store:migrations")
 

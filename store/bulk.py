@@ -26,7 +26,9 @@ async def insert_missing(c: Connection, table: sa.Table, rows: Sequence[Mapping[
         await c.change(_insert(c, table).on_conflict_do_nothing(), [dict(row) for row in rows])
 
 
-async def upsert(c: Connection, table: sa.Table, row: Mapping[str, Any], *, changed: Mapping[str, Any] | None = None) -> None:
+async def upsert(
+    c: Connection, table: sa.Table, row: Mapping[str, Any], *, changed: Mapping[str, Any] | None = None
+) -> None:
     """Insert a row or set its non-key columns (or just `changed`, which may use the stored ones)."""
     keys = [column.name for column in table.primary_key.columns]
     values = changed or {name: value for name, value in row.items() if name not in keys}

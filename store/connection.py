@@ -23,7 +23,7 @@ AnyRow = sa.Row[*tuple[Any, ...]]
 AnySelect = sa.Select[*tuple[Any, ...]]
 Params = dict[str, Any] | Sequence[dict[str, Any]] | None
 
-_BULK: dict[tuple[str, str], tuple[str, list[Callable[[Any], Any] | None]]] = {}
+_BULK: dict[tuple[str, str], str] = {}
 
 DAMAGED = "stop the agent, keep the file, and restore the book from a backup or index anew"
 
@@ -64,13 +64,12 @@ class Connection:
         """Insert tuples in the table's column order: one driver call, values checked column by column."""
         if not rows:
             return
-        sql, binders = _bulk_plan(table, self.dialect)
         checked = [
-            values if bind is None else list(map(bind, values))
-            for bind, values in zip(binders, zip(*rows, strict=True), strict=True)
+            columns.bind_column(column.type, values, self.dialect)
+            for column, values in zip(table.columns, zip(*rows, strict=True), strict=True)
         ]
-        # Bound apart from the call: it is the loop's thread that waits otherwise.
-        await run(lambda: self._sync.exec_driver_sql(sql, list(zip(*checked, strict=True))))
+        bound = list(zip(*checked, strict=True))
+        await run(lambda: self._sync.exec_driver_sql(_bulk_sql(table, self.dialect), bound))
 
     async def script(self, work: Callable[[sa.Connection], T]) -> T:
         """Run synchronous SQLAlchemy code, such as a migration, on this connection."""
@@ -89,11 +88,12 @@ class Connection:
         await run(self._sync.close)
 
 
-def _bulk_plan(table: sa.Table, dialect: sa.Dialect) -> tuple[str, list[Callable[[Any], Any] | None]]:
+def _bulk_sql(table: sa.Table, dialect: sa.Dialect) -> str:
     key = (table.name, dialect.name)
     if key not in _BULK:
-        compiled = sa.insert(table).values({c.name: sa.bindparam(c.name) for c in table.columns}).compile(dialect=dialect)
-        _BULK[key] = (str(compiled), [columns.binder(column.type, dialect) for column in table.columns])
+        _BULK[key] = str(
+            table.insert().values({c.name: sa.bindparam(c.name) for c in table.columns}).compile(dialect=dialect)
+        )
     return _BULK[key]
 
 
@@ -133,7 +133,9 @@ def translate(error: exc.DBAPIError) -> errors.StakesideError:
     lower = text.lower()
     if "database is locked" in lower or "database table is locked" in lower:
         return errors.Transient("the book is locked by another program", cure="close other programs that write to it")
-    if any(sign in lower for sign in ("malformed", "not a database", "file is encrypted", "disk i/o error", "short read")):
+    if any(
+        sign in lower for sign in ("malformed", "not a database", "file is encrypted", "disk i/o error", "short read")
+    ):
         return errors.StoreError("the book is damaged", value=text, cure=DAMAGED)
     if "disk is full" in lower or "no space left" in lower:
         return errors.StoreError("the disk is full", value=text, cure="free some space and start again")
@@ -143,6 +145,8 @@ def translate(error: exc.DBAPIError) -> errors.StakesideError:
         return errors.StoreError("the book refuses a row that contradicts it", value=text)
     if error.connection_invalidated or isinstance(error, exc.InterfaceError):
         return errors.Transient("the connection to the database was lost", value=text)
-    if any(sign in lower for sign in ("deadlock detected", "could not serialize", "terminating connection", "starting up")):
+    if any(
+        sign in lower for sign in ("deadlock detected", "could not serialize", "terminating connection", "starting up")
+    ):
         return errors.Transient("the database asks to try again", value=text)
     return errors.StoreError("the database refused a statement", value=text)

@@ -52,4 +52,6 @@ async def advance(c: Connection, name: str, *, seen: Cursor | None, to: Cursor) 
         )
     if moved != 1:
         now = await get(c, name)
-        raise errors.Transient(f"fenced: the cursor {name} has moved on", value=(seen, now), cure="the step runs again from there")
+        raise errors.Transient(
+            f"fenced: the cursor {name} has moved on", value=(seen, now), cure="the step runs again from there"
+        )

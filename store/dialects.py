@@ -50,7 +50,9 @@ def backend(url: str) -> Backend:
     try:
         parsed = sa.make_url(url)
     except exc.ArgumentError:
-        raise errors.StoreError("the book's address is malformed", cure='use "sqlite:///path" or "postgresql://…"') from None
+        raise errors.StoreError(
+            "the book's address is malformed", cure='use "sqlite:///path" or "postgresql://…"'
+        ) from None
     kind = parsed.get_backend_name()
     if kind == "sqlite" and parsed.database and parsed.database != ":memory:":
         return SQLite(Path(parsed.database))
@@ -79,7 +81,9 @@ class SQLite:
         except FileNotFoundError:
             return
         except OSError as error:
-            raise errors.StoreError("the book cannot be opened", value=str(error), cure="check path and permissions") from error
+            raise errors.StoreError(
+                "the book cannot be opened", value=str(error), cure="check path and permissions"
+            ) from error
         if not head:
             return
         if head[:16] != _HEADER or len(head) < 100:
@@ -98,7 +102,9 @@ class SQLite:
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
-            raise errors.StoreError("the book cannot be locked", value=str(error), cure="check path and permissions") from error
+            raise errors.StoreError(
+                "the book cannot be locked", value=str(error), cure="check path and permissions"
+            ) from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -155,9 +161,7 @@ def _connecting(path: Path, mode: str) -> type[sqlite3.Connection]:
     class TunedConnection(sqlite3.Connection):
         def __init__(self, database: str, **_: Any) -> None:
             # isolation_level None: transactions begin where we say, not where the driver guesses.
-            super().__init__(
-                _uri(path, mode), uri=True, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
-            )
+            super().__init__(_uri(path, mode), uri=True, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
             columns.register(self)
 
     return TunedConnection
@@ -222,7 +226,9 @@ class PostgreSQL:
                 self._url,
                 connect_args={
                     "timeout": 10,
-                    "server_settings": {"application_name": f"stakeside process {os.getpid()} on {socket.gethostname()}"[:63]},
+                    "server_settings": {
+                        "application_name": f"stakeside process {os.getpid()} on {socket.gethostname()}"[:63]
+                    },
                 },
                 pool_size=size,
                 max_overflow=0,
@@ -265,5 +271,7 @@ def _take_advisory_lock(dbapi: Any, shown: str) -> None:
 
 def _held(shown: str, holder: str) -> errors.StoreError:
     return errors.StoreError(
-        f"the book is in use by {holder}", value=shown, cure="one agent writes to one book: stop the other one, or give this one its own"
+        f"the book is in use by {holder}",
+        value=shown,
+        cure="one agent writes to one book: stop the other one, or give this one its own",
     )

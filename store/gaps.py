@@ -44,6 +44,8 @@ async def pending(c: Connection) -> list[Gap]:
 
 async def close(c: Connection, gap_id: int, by_digest: bytes) -> None:
     """`by_digest` is the adopted statement that took its place."""
-    closed = await c.change(gap.update().where(gap.c.id == gap_id, gap.c.closed_by.is_(None)).values(closed_by=by_digest))
+    closed = await c.change(
+        gap.update().where(gap.c.id == gap_id, gap.c.closed_by.is_(None)).values(closed_by=by_digest)
+    )
     if closed != 1:
         raise errors.StoreError("there is no such open gap", value=gap_id)

@@ -35,7 +35,8 @@ async def newest(c: Connection, *, limit: int, before: int | None = None) -> lis
     if before is not None:
         query = query.where(journal.c.id < before)
     return [
-        Entry(row.id, row.at_s, row.kind, chain.BlockRef(row.number, row.hash), row.generation) for row in await c.rows(query)
+        Entry(row.id, row.at_s, row.kind, chain.BlockRef(row.number, row.hash), row.generation)
+        for row in await c.rows(query)
     ]
 
 

@@ -34,5 +34,9 @@ async def clear(c: Connection, name: str, *, by: str, at_s: float) -> bool:
 
 
 async def active(c: Connection) -> list[Latch]:
-    query = sa.select(latch.c.name, latch.c.reason, latch.c.set_at_s).where(latch.c.cleared_at_s.is_(None)).order_by(latch.c.id)
+    query = (
+        sa.select(latch.c.name, latch.c.reason, latch.c.set_at_s)
+        .where(latch.c.cleared_at_s.is_(None))
+        .order_by(latch.c.id)
+    )
     return [Latch(row.name, row.reason, row.set_at_s) for row in await c.rows(query)]

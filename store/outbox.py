@@ -30,7 +30,9 @@ async def put(c: Connection, *, id: bytes, stream: bytes, kind: str, payload: by
         if tuple(found) != (stream, kind, payload):
             raise errors.StoreError("an outbox item differs from the stored one of the same id", value=id)
         return
-    await c.change(outbox.insert().values(id=id, stream=stream, kind=kind, payload=payload, attempts=0, next_s=0, blocks=0))
+    await c.change(
+        outbox.insert().values(id=id, stream=stream, kind=kind, payload=payload, attempts=0, next_s=0, blocks=0)
+    )
 
 
 async def due(c: Connection, *, now_s: float, limit: int) -> list[Item]:

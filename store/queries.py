@@ -118,7 +118,9 @@ async def summary(c: Connection) -> Summary:
     oldest = sa.select(sa.func.min(vote.c.at_s)).join(outbox_table, outbox_table.c.id == vote.c.digest)
     oldest = oldest.where(outbox_table.c.receipt.is_(None))
     return Summary(
-        cursors={row.name: cursors.Cursor(row.number, row.hash, row.generation) for row in await c.rows(sa.select(cursor))},
+        cursors={
+            row.name: cursors.Cursor(row.number, row.hash, row.generation) for row in await c.rows(sa.select(cursor))
+        },
         blocks=counts["block"] - counts["block_orphaned"],
         blocks_orphaned=counts["block_orphaned"],
         logs=counts["log"] - counts["log_orphaned"],
@@ -130,7 +132,9 @@ async def summary(c: Connection) -> Summary:
         outbox_why=await c.scalar(waiting.order_by(outbox_table.c.stream, outbox_table.c.position).limit(1)) or "",
         outbox_since_s=await c.scalar(oldest),
         votes=await _count(c, sa.select(sa.func.count(vote.c.id))),
-        receipts=await _count(c, sa.select(sa.func.count()).select_from(receipt).where(receipt.c.archived_at_s.is_(None))),
+        receipts=await _count(
+            c, sa.select(sa.func.count()).select_from(receipt).where(receipt.c.archived_at_s.is_(None))
+        ),
         events=await tally.events(c),
         tips=await tips(c),
     )
@@ -169,9 +173,7 @@ async def events(
     if before is not None:
         number, log_index = before
         # Spelled out, not as a row comparison: SQLite then walks the key from the right place.
-        query = query.where(
-            log.c.number <= number, sa.or_(log.c.number < number, log.c.log_index < log_index)
-        )
+        query = query.where(log.c.number <= number, sa.or_(log.c.number < number, log.c.log_index < log_index))
     if protocol is not None:
         query = query.where(log.c.protocol == protocol)
     if kind is not None:
@@ -194,17 +196,24 @@ async def frames(
     found: list[FrameRow] = []
     for one in await _streams(c) if stream is None else [stream]:
         found += await _frames_of(c, one, limit=limit, before=before, superseded=superseded)
-    return sorted(found, key=lambda row: (-row.sequence, -row.revision, row.stream, -row.current, -row.saved_at_s))[:limit]
+    return sorted(found, key=lambda row: (-row.sequence, -row.revision, row.stream, -row.current, -row.saved_at_s))[
+        :limit
+    ]
 
 
-async def _frames_of(c: Connection, stream: bytes, *, limit: int, before: int | None, superseded: bool) -> list[FrameRow]:
+async def _frames_of(
+    c: Connection, stream: bytes, *, limit: int, before: int | None, superseded: bool
+) -> list[FrameRow]:
     names = [name for name in FrameRow.__struct_fields__ if name != "receipt"]
     query = (
         sa.select(*(statement.c[name] for name in names), outbox_table.c.receipt)
         .outerjoin(outbox_table, outbox_table.c.id == statement.c.digest)
         .where(statement.c.stream == stream)
         .order_by(
-            statement.c.sequence.desc(), statement.c.revision.desc(), statement.c.current.desc(), statement.c.saved_at_s.desc()
+            statement.c.sequence.desc(),
+            statement.c.revision.desc(),
+            statement.c.current.desc(),
+            statement.c.saved_at_s.desc(),
         )
         .limit(limit)
     )
@@ -241,7 +250,9 @@ async def header(c: Connection, digest: bytes) -> HeaderRow | None:
     return HeaderRow(row.digest, row.config_digest, row.origin, row.current, row.saved_at_s, found)
 
 
-async def blocks(c: Connection, *, limit: int, before: int | None = None, orphaned: bool | None = None) -> list[BlockRow]:
+async def blocks(
+    c: Connection, *, limit: int, before: int | None = None, orphaned: bool | None = None
+) -> list[BlockRow]:
     """Newest first; canonical and orphaned ones, or only one kind."""
     logs_of = (
         sa.select(sa.func.count())
@@ -258,7 +269,10 @@ async def blocks(c: Connection, *, limit: int, before: int | None = None, orphan
     if orphaned is not None:
         mark = block.c.orphaned_generation
         query = query.where(mark.is_not(None) if orphaned else mark.is_(None))
-    return [BlockRow(row[0], row[1], row[2], row[3], chain.PROOFS[int(row[4])], row[5], row[6]) for row in await c.rows(query)]
+    return [
+        BlockRow(row[0], row[1], row[2], row[3], chain.PROOFS[int(row[4])], row[5], row[6])
+        for row in await c.rows(query)
+    ]
 
 
 async def leaf_history(c: Connection, subject_hash: bytes, *, limit: int) -> list[LeafRow]:

@@ -84,9 +84,7 @@ async def _insert(c: Connection, stored: Stored, at_s: float) -> None:
 
 async def supersede(c: Connection, digest: bytes) -> None:
     """No longer in force; the row and its body stay. Raises StoreError when it was not."""
-    changed = await c.change(
-        statement.update().where(statement.c.digest == digest, in_force).values(current=0)
-    )
+    changed = await c.change(statement.update().where(statement.c.digest == digest, in_force).values(current=0))
     if changed != 1:
         raise errors.StoreError("there is no such statement in force", value=digest)
 
@@ -170,7 +168,9 @@ def _check(header: domain_statement.Header, body: domain_statement.Body) -> None
     for name, want, have in zip(("leaf count", "reward", "penalty", "carry"), expected, found, strict=True):
         if want != have:
             raise errors.StoreError(
-                f"the body's {name} is not its header's", value=(header.sequence, want, have), cure="restore the book or index anew"
+                f"the body's {name} is not its header's",
+                value=(header.sequence, want, have),
+                cure="restore the book or index anew",
             )
 
 
@@ -183,8 +183,12 @@ async def _pack(text: bytes) -> bytes:
 async def _carry(c: Connection, carry_hash: bytes) -> bytes:
     packed = await c.scalar(sa.select(carry.c.packed).where(carry.c.hash == carry_hash))
     if packed is None:
-        raise errors.StoreError("a statement's carry is not in the book", value=carry_hash, cure="restore it or index anew")
+        raise errors.StoreError(
+            "a statement's carry is not in the book", value=carry_hash, cure="restore it or index anew"
+        )
     try:
         return zlib.decompress(packed)
     except zlib.error as error:
-        raise errors.StoreError("a statement's carry cannot be read", value=carry_hash, cure="restore the book") from error
+        raise errors.StoreError(
+            "a statement's carry cannot be read", value=carry_hash, cure="restore the book"
+        ) from error

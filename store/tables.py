@@ -136,9 +136,7 @@ log = sa.Table(
 )
 
 # Counting log rows reads the whole table, and a status page asks often; this follows in the same transaction.
-tally = sa.Table(
-    "tally", metadata, sa.Column("name", sa.Text, primary_key=True), _whole("value"), **_KEYED
-)
+tally = sa.Table("tally", metadata, sa.Column("name", sa.Text, primary_key=True), _whole("value"), **_KEYED)
 
 cursor = sa.Table(
     "cursor",
@@ -220,7 +218,11 @@ lineage = sa.Table(
 
 # Accounting state by its hash: frames without events share one row, and old ones can be pruned.
 carry = sa.Table(
-    "carry", metadata, _bytes("hash", 32, primary_key=True), sa.Column("packed", sa.LargeBinary, nullable=False), **_STRICT
+    "carry",
+    metadata,
+    _bytes("hash", 32, primary_key=True),
+    sa.Column("packed", sa.LargeBinary, nullable=False),
+    **_STRICT,
 )
 
 statement = sa.Table(
@@ -249,7 +251,9 @@ statement = sa.Table(
     _amount("total_penalty"),
     _bytes("config_digest", 32),
     sa.Column("origin", sa.Text, nullable=False),
-    sa.Column("lineage", sa.Integer().with_variant(sa.BigInteger(), "postgresql"), sa.ForeignKey("lineage.id"), nullable=False),
+    sa.Column(
+        "lineage", sa.Integer().with_variant(sa.BigInteger(), "postgresql"), sa.ForeignKey("lineage.id"), nullable=False
+    ),
     _whole("saved_at_s"),
     # 1: in force for its (stream, sequence, revision). 0: replaced by a later derivation, kept. The only column that changes.
     _whole("current"),

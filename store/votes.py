@@ -29,9 +29,7 @@ class Attested(msgspec.Struct, frozen=True):
 
 async def save(c: Connection, item: Attested, at_s: float) -> None:
     """Raises StoreError for a second attestation in a slot without a replacement between, or other bytes under a known digest."""
-    earlier = await for_slot(
-        c, signer=item.signer, stream=item.stream, sequence=item.sequence, revision=item.revision
-    )
+    earlier = await for_slot(c, signer=item.signer, stream=item.stream, sequence=item.sequence, revision=item.revision)
     for other in earlier:
         if other.digest == item.digest:
             if other != item:
@@ -40,7 +38,9 @@ async def save(c: Connection, item: Attested, at_s: float) -> None:
     attestations = sum(1 for other in earlier if other.kind == "attestation")
     if item.kind == "attestation" and attestations > len(earlier) - attestations:
         raise errors.StoreError(
-            "a second vote in one slot", value=(item.sequence, item.revision), cure="withdraw the first by a replacement"
+            "a second vote in one slot",
+            value=(item.sequence, item.revision),
+            cure="withdraw the first by a replacement",
         )
     await c.change(vote.insert().values(**msgspec.structs.asdict(item), at_s=int(at_s)))
 
@@ -49,7 +49,9 @@ async def for_slot(c: Connection, signer: bytes, stream: bytes, sequence: int, r
     """In the order they were signed."""
     query = (
         _select()
-        .where(vote.c.stream == stream, vote.c.sequence == sequence, vote.c.revision == revision, vote.c.signer == signer)
+        .where(
+            vote.c.stream == stream, vote.c.sequence == sequence, vote.c.revision == revision, vote.c.signer == signer
+        )
         .order_by(vote.c.id)
     )
     return [Attested(*row) for row in await c.rows(query)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import itertools
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -11,8 +10,6 @@ import pytest
 
 from store import book as book_module
 from tests.store import factory, postgres
-
-_names = itertools.count()
 
 
 @pytest.fixture(scope="session")
@@ -33,7 +30,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'book.db'}"
     server: postgres.Server = request.getfixturevalue("postgres_server")
-    return server.create(f"book{next(_names)}")
+    return server.empty()
 
 
 @pytest.fixture

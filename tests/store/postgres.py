@@ -25,12 +25,24 @@ class Server:
             os.chown(self.folder, self._user.pw_uid, self._user.pw_gid)
         try:
             data = self.folder / "data"
-            self._run("initdb", "-D", str(data), "-U", "stakeside", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
+            self._run(
+                "initdb", "-D", str(data), "-U", "stakeside", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"
+            )
             options = f"-c listen_addresses='' -c unix_socket_directories='{self.folder}' -c fsync=off"
-            self._run("pg_ctl", "-D", str(data), "-w", "-t", "30", "-l", str(self.folder / "log"), "-o", options, "start")
+            self._run(
+                "pg_ctl", "-D", str(data), "-w", "-t", "30", "-l", str(self.folder / "log"), "-o", options, "start"
+            )
         except BaseException:
             shutil.rmtree(self.folder, ignore_errors=True)
             raise
+
+    def empty(self) -> str:
+        """The address of the one database that tests share, emptied: making one for each test takes ten times as long."""
+        self._run(
+            "psql", "-h", str(self.folder), "-U", "stakeside", "-d", "postgres", "-v", "ON_ERROR_STOP=1", "-q",
+            "-c", "DROP SCHEMA public CASCADE; CREATE SCHEMA public",
+        )  # fmt: skip
+        return self.address("postgres")
 
     def create(self, name: str) -> str:
         self._run("createdb", "-h", str(self.folder), "-U", "stakeside", name)

@@ -70,7 +70,8 @@ async def test_a_short_hash_is_refused(book: Book) -> None:
 
 
 @pytest.mark.parametrize(
-    "note", ["\0", "a\0b", "'; DROP TABLE log; --", "\u202e\ufffe", "\x1b[2J", "{}", '"', "\\u0000", "\U0001f600" * 500, ""]
+    "note",
+    ["\0", "a\0b", "'; DROP TABLE log; --", "\u202e\ufffe", "\x1b[2J", "{}", '"', "\\u0000", "\U0001f600" * 500, ""],
 )
 async def test_hostile_text_from_the_chain_reads_back_exactly(book: Book, note: str) -> None:
     one = factory.header(1)
@@ -104,7 +105,9 @@ async def test_odd_topics_and_empty_data_read_back(book: Book) -> None:
     plain = factory.row(one)
     rows = [
         msgspec.structs.replace(
-            plain, log=msgspec.structs.replace(plain.log, log_index=n, topics=(b"\0" * 32,) * n, data=b"\0" * n), event=None
+            plain,
+            log=msgspec.structs.replace(plain.log, log_index=n, topics=(b"\0" * 32,) * n, data=b"\0" * n),
+            event=None,
         )
         for n in range(5)
     ]

@@ -14,7 +14,6 @@ import sqlalchemy as sa
 
 from domain import errors
 from store import blocks, cursors, logs, tally
-from store import book as book_module
 from store.book import Book
 from tests.store import factory
 
@@ -64,10 +63,6 @@ def _start(url: str, body: str, **env: str) -> subprocess.Popen[str]:
         text=True,
         env={**os.environ, **env},
     )
-
-
-async def _close(opened: Book) -> None:
-    await opened.close()
 
 
 async def test_a_second_process_is_refused_and_told_who_holds_the_book(url: str) -> None:
@@ -341,7 +336,3 @@ async def test_the_write_ahead_log_does_not_grow_with_the_book(tmp_path: Path) -
     wal = path.with_name("book.db-wal").stat().st_size
     await opened.close()
     assert wal < 8 << 20
-
-
-def test_connection_is_what_functions_take() -> None:
-    assert book_module.Connection.__name__ == "Connection"

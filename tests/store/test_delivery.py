@@ -110,7 +110,9 @@ async def test_votes_cannot_be_deleted(book: Book) -> None:
 
 
 def _receipt(number: int, previous: bytes, salt: str = "") -> receipts.Kept:
-    return receipts.Kept(number, factory.digest("item", number), factory.digest("receipt", number, salt), previous, bytes(65))
+    return receipts.Kept(
+        number, factory.digest("item", number), factory.digest("receipt", number, salt), previous, bytes(65)
+    )
 
 
 async def _save(book: Book, *kept: receipts.Kept) -> None:

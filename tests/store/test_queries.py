@@ -91,4 +91,8 @@ async def test_blocks_show_their_logs_and_proof(book: Book) -> None:
     await _fill(book)
     async with book.read() as c:
         page = await queries.blocks(c, limit=3, before=5)
-    assert [(row.number, row.logs, row.proof) for row in page] == [(4, 3, "receipts"), (3, 3, "receipts"), (2, 3, "receipts")]
+    assert [(row.number, row.logs, row.proof) for row in page] == [
+        (4, 3, "receipts"),
+        (3, 3, "receipts"),
+        (2, 3, "receipts"),
+    ]

@@ -35,7 +35,9 @@ _POSTGRESQL = [
 def _shape(sync: sa.Connection) -> list[tuple[object, ...]]:
     queries = [_SQLITE] if sync.dialect.name == "sqlite" else _POSTGRESQL
     rows = [tuple(row) for query in queries for row in sync.execute(sa.text(query))]
-    return [tuple(re.sub(r"\s+", " ", value).strip() if isinstance(value, str) else value for value in row) for row in rows]
+    return [
+        tuple(re.sub(r"\s+", " ", value).strip() if isinstance(value, str) else value for value in row) for row in rows
+    ]
 
 
 async def _build(url: str, work: object) -> list[tuple[object, ...]]:
@@ -122,5 +124,7 @@ async def main():
 asyncio.run(main())
 print(sorted(name for name in sys.modules if name.split(".")[0] == "alembic" or name.startswith("sqlalchemy.orm")))
 """
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
+    )
     assert done.stdout.strip() == "[]"
