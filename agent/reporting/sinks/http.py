@@ -6,6 +6,7 @@ an error.
 
 from __future__ import annotations
 
+import io
 from typing import TypeVar
 
 import aiohttp
@@ -137,10 +138,11 @@ class HubClient:
         return wire.decode(await self._request("GET", path, None), type_, what=f"the hub's answer to {path}")
 
     async def _request(self, method: str, path: str, payload: bytes | None) -> bytes:
+        body_out = None if payload is None else io.BytesIO(payload)  # aiohttp warns of large bytes objects
         headers = self._headers if payload is None else {**self._headers, "Content-Type": "application/json"}
         try:
             async with self._session.request(
-                method, self.url + path, data=payload, headers=headers, timeout=self._timeout, allow_redirects=False
+                method, self.url + path, data=body_out, headers=headers, timeout=self._timeout, allow_redirects=False
             ) as response:
                 body = await _read(response)
                 retry_after = response.headers.get("Retry-After", "")
