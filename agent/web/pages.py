@@ -16,6 +16,9 @@ REFRESH_S = 5
 SHOWN = 300
 """Longest foreign text on the page, in characters."""
 
+LONG = ("reason", "detail", "next frame")
+"""Columns whose text may take several lines."""
+
 STYLE = """
 :root { color-scheme: light dark; --ink: #1c2430; --soft: #5b6675; --line: #d9dee5; --paper: #fff; --good: #17703a; --bad: #b3261e;
   --warn: #8a5a00; --tint: #f5f7fa; }
@@ -28,13 +31,15 @@ h2 { font-size: 1rem; margin: 1.75rem 0 .5rem; }
 .verdict { padding: .6rem .8rem; border-left: .3rem solid; background: var(--tint); margin: .75rem 0 1rem; }
 .good { color: var(--good); } .bad { color: var(--bad); } .warn { color: var(--warn); } .soft { color: var(--soft); }
 .verdict ul { margin: .25rem 0 0; padding-left: 1.2rem; color: var(--ink); }
-dl { display: grid; grid-template-columns: repeat(auto-fit, minmax(9rem, 1fr)); gap: .5rem 1rem; margin: 0; }
-dt { color: var(--soft); font-size: .85rem; } dd { margin: 0; font-variant-numeric: tabular-nums; overflow-wrap: anywhere; }
+dl { display: grid; grid-template-columns: repeat(auto-fit, minmax(9rem, 1fr)); gap: .5rem 1rem; margin: .75rem 0 0; }
+dt { color: var(--soft); font-size: .85rem; overflow-wrap: anywhere; }
+dd { margin: 0; font-variant-numeric: tabular-nums; overflow-wrap: anywhere; }
 .table { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-size: .9rem; }
 th, td { text-align: left; padding: .3rem .6rem .3rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
-th { color: var(--soft); font-weight: 500; } td.n { font-variant-numeric: tabular-nums; white-space: nowrap; }
-td.text { overflow-wrap: anywhere; min-width: 10rem; }
+th { color: var(--soft); font-weight: 500; }
+td { font-variant-numeric: tabular-nums; white-space: nowrap; }
+td.text { white-space: normal; overflow-wrap: anywhere; min-width: 12rem; }
 code { font: .85em ui-monospace, monospace; } a { color: inherit; }
 """
 
@@ -43,11 +48,11 @@ def status_page(status: view.Status, events: Sequence[queries.EventRow], *, now_
     parts = [
         _head(status),
         _verdict(status),
+        _stops(status),
         _facts(status),
         _section("Streams", ("stream", "frame", "ends at", "digest", "next frame"), _stream_rows(status), "no streams"),
         _section("Services", ("service", "state", "steps", "failures", "reason"), _service_rows(status), "no services"),
         _delivery(status),
-        _stops(status),
         _section(
             "Newest events",
             ("block", "kind", "validator", "delegator", "amount", "detail", "proof"),
@@ -179,7 +184,7 @@ def _event_row(event: queries.EventRow) -> tuple[str, ...]:
         _word(event.validator),
         _word(event.delegator),
         "" if event.amount is None else str(event.amount),
-        text(event.detail or ""),
+        text("" if event.detail in (None, "{}") else event.detail),
         text(event.proof),
     )
 
@@ -192,7 +197,8 @@ def _word(word: bytes | None) -> str:
 
 
 def _section(title: str, names: tuple[str, ...], rows: Iterable[tuple[str, ...]], empty: str) -> str:
-    cells = ["".join(f'<td class="text">{cell}</td>' for cell in row) for row in rows]
+    classes = [' class="text"' if name in LONG else "" for name in names]
+    cells = ["".join(f"<td{class_}>{cell}</td>" for class_, cell in zip(classes, row, strict=True)) for row in rows]
     if not cells:
         return f'<h2>{title}</h2><p class="soft">{empty}</p>'
     header = "".join(f'<th scope="col">{name}</th>' for name in names)
