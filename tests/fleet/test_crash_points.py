@@ -61,6 +61,7 @@ async def test_nothing_is_lost_by_a_crash(town: towns.Town, point: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("point", [p for p in POINTS if p.endswith("_latch")])
 async def test_a_violated_finality_stays_latched_through_a_crash(town: towns.Town, point: str) -> None:
+    await town.settle()
     await town.start(town.voter)
     book = await town.caught_up(town.voter)
     before = book.rows()
