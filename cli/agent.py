@@ -38,7 +38,8 @@ def register(subparsers: serving.Subparsers[argparse.ArgumentParser]) -> None:
     export_.add_argument("--sequence", type=int, help="default: the newest sealed frame")
     export_.add_argument("--out", type=Path, default=Path("statement.json"), metavar="FILE")
     rederive_ = commands.add_parser(
-        "rederive", help="derive a stream's frames anew at the next start, and withdraw votes that differ (agent stopped)"
+        "rederive",
+        help="derive a stream's frames anew at the next start, and withdraw votes that differ (agent stopped)",
     )
     rederive_.add_argument("--stream", required=True)
     rederive_.add_argument("--from", dest="first", type=int, required=True, metavar="SEQUENCE")
@@ -64,11 +65,12 @@ def _load(args: argparse.Namespace) -> settings.AgentSettings:
 
 
 def run(args: argparse.Namespace) -> int:
-    from kit import logs
+    with serving.importing():
+        from kit import logs
 
-    loaded = _load(args)
-    logs.configure(loaded.log.format, loaded.log.level)
-    from agent import app
+        loaded = _load(args)
+        logs.configure(loaded.log.format, loaded.log.level)
+        from agent import app
 
     return serving.until_signal(lambda stop: app.run(loaded, stop=stop, ready=serving.ready))
 

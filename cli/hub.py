@@ -20,11 +20,12 @@ def register(subparsers: serving.Subparsers[argparse.ArgumentParser]) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from config import settings
-    from kit import logs
+    with serving.importing():
+        from config import settings
+        from kit import logs
 
-    loaded = settings.load_hub(args.config, os.environ)
-    logs.configure(loaded.log.format, loaded.log.level)
-    from earnings import app
+        loaded = settings.load_hub(args.config, os.environ)
+        logs.configure(loaded.log.format, loaded.log.level)
+        from earnings import app
 
     return serving.until_signal(lambda stop: app.run(loaded, stop=stop, ready=serving.ready))
