@@ -102,7 +102,9 @@ def _check_edges(
     previous: Previous | None, first: chain.Header, last: chain.Header, *, sequence: int, span: tuple[int, int]
 ) -> None:
     if (first.number, last.number) != span:
-        raise errors.StoreError("the headers handed over are not the frame's edges", value=(first.number, last.number, span))
+        raise errors.StoreError(
+            "the headers handed over are not the frame's edges", value=(first.number, last.number, span)
+        )
     if (previous is None) != (sequence == 0):
         raise errors.StoreError("only the first frame has no previous one", value=sequence)
     if previous is not None and (previous.to_position + 1, previous.to_anchor) != (first.number, first.parent):
@@ -118,4 +120,6 @@ def _check_monotone(before: dict[tuple[bytes, int], statement.Leaf], leaves: Seq
     for key, old in before.items():
         new = now.get(key)
         if new is None or new.reward < old.reward or new.penalty < old.penalty:
-            raise errors.Parked("a cumulative leaf would fall", value=old.parts, cure="stop and compare with `stakeside verify`")
+            raise errors.Parked(
+                "a cumulative leaf would fall", value=old.parts, cure="stop and compare with `stakeside verify`"
+            )

@@ -96,7 +96,9 @@ class Book:
                     raise _disagree(event, "a commission above 100 %", expected=BASIS, found=event.rate_bps)
                 self._pool(event.validator).commission_bps = event.rate_bps
             case events.RateChanged():
-                raise _disagree(event, "an exchange rate in a pool without shares", expected=None, found=event.numerator)
+                raise _disagree(
+                    event, "an exchange rate in a pool without shares", expected=None, found=event.numerator
+                )
             case _:
                 assert_never(event)
 
@@ -178,9 +180,7 @@ class Book:
         if event.ticket in self.unbondings:
             raise _disagree(event, "an unbonding ticket that is already open", expected=None, found=event.ticket)
         self._take_stake(event, event.validator, event.delegator, event.amount)
-        self.unbondings[event.ticket] = Unbonding(
-            event.validator, event.delegator, event.amount, 0, event.release_time
-        )
+        self.unbondings[event.ticket] = Unbonding(event.validator, event.delegator, event.amount, 0, event.release_time)
 
     def _withdraw(self, event: events.Withdrawn) -> None:
         entry = self.unbondings.pop(-1 if event.ticket is None else event.ticket, None)
@@ -213,7 +213,9 @@ class Book:
             pool = self._pool(event.validator)
             pool.commission_claimed += event.amount
             if pool.commission_claimed > pool.commission_earned:
-                raise _disagree(event, "more commission than was earned", expected=pool.commission_earned, found=event.amount)
+                raise _disagree(
+                    event, "more commission than was earned", expected=pool.commission_earned, found=event.amount
+                )
             return
         position = self._settle(event.validator, event.delegator)
         position.claimed += event.amount
@@ -262,9 +264,7 @@ def _share_up(amount: int, bps: int) -> int:
     return -(-amount * bps // BASIS)
 
 
-def _leaves(
-    parts: tuple[str, ...], asset: bytes, amounts: Iterable[tuple[int, int, int]]
-) -> list[statement.Leaf]:
+def _leaves(parts: tuple[str, ...], asset: bytes, amounts: Iterable[tuple[int, int, int]]) -> list[statement.Leaf]:
     present = [(kind, reward, penalty) for kind, reward, penalty in amounts if reward or penalty]
     if not present:
         return []

@@ -123,12 +123,18 @@ def _summary(console: Console, playing: demo.Demo, result: demo.Result, *, folde
     mark = "[green]yes[/green]" if result.ground_truth_match else "[red]NO[/red]"
     console.print()
     console.print(f"  events indexed      {result.events_indexed}", highlight=False, soft_wrap=True)
-    console.print(f"  reorgs healed       {result.reorgs_healed}  ({', '.join(playing.view.reorgs)})", highlight=False, soft_wrap=True)
+    console.print(
+        f"  reorgs healed       {result.reorgs_healed}  ({', '.join(playing.view.reorgs)})",
+        highlight=False,
+        soft_wrap=True,
+    )
     console.print(
         f"  statements sealed   {result.statements_sealed}, byte-identical at all three agents", highlight=False
     )
     console.print(f"  receipts verified   {result.receipts_verified}", highlight=False, soft_wrap=True)
-    console.print(f"  equals the chain    {mark}: every row against receipts, every leaf against contract views", soft_wrap=True)
+    console.print(
+        f"  equals the chain    {mark}: every row against receipts, every leaf against contract views", soft_wrap=True
+    )
     for text in result.differences[:20]:
         console.print(f"  [red]difference[/red] {text}", highlight=False, markup=True, soft_wrap=True)
     page = playing.view.addresses.get("agent-1", "")

@@ -47,7 +47,9 @@ class Stream(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         rule, _, size = self.frame.partition(":")
         if rule != "blocks" or not size.isdecimal() or int(size) < 1:
             raise errors.BadConfig(
-                f"stream {self.name} has a frame rule this version cannot follow", value=self.frame, cure='use "blocks:<size>"'
+                f"stream {self.name} has a frame rule this version cannot follow",
+                value=self.frame,
+                cure='use "blocks:<size>"',
             )
         return int(size)
 
@@ -178,8 +180,10 @@ class Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def previous_revision(self, stream: Stream, sequence: int, revision: int) -> int:
         """The revision of frame `sequence` − 1 that (`sequence`, `revision`) names as its `previous`."""
-        return min(revision, self.revision(stream, sequence - 1)) if revision < self.revision(stream, sequence) else (
-            self.revision(stream, sequence - 1)
+        return (
+            min(revision, self.revision(stream, sequence - 1))
+            if revision < self.revision(stream, sequence)
+            else (self.revision(stream, sequence - 1))
         )
 
 
@@ -208,7 +212,9 @@ def check(document: Document) -> None:
         if stream.chain not in chains:
             raise errors.BadConfig(f"stream {stream.name} is on a chain the document does not list", value=stream.chain)
         if stream.asset != stream.asset.lower() or stream.kind not in ("staking", "validators"):
-            raise errors.BadConfig(f"stream {stream.name} has a malformed asset or kind", value=(stream.kind, stream.asset))
+            raise errors.BadConfig(
+                f"stream {stream.name} has a malformed asset or kind", value=(stream.kind, stream.asset)
+            )
         stream.frame_size()
         document.config_digest(stream, 0)
         document.ruleset(stream, 0)
@@ -217,7 +223,8 @@ def check(document: Document) -> None:
         document.stream(revision.stream)
         if revision.revision < 1 or revision.through < revision.sequence:
             raise errors.BadConfig(
-                "a revision is numbered from 1 and runs from `sequence` through `through`", value=msgspec.to_builtins(revision)
+                "a revision is numbered from 1 and runs from `sequence` through `through`",
+                value=msgspec.to_builtins(revision),
             )
 
 
@@ -239,7 +246,9 @@ def _check_epochs(document: Document) -> None:
         for name, sequence in epoch.from_sequence.items():
             document.stream(name)
             if sequence < last.get(name, 0) or (name in last and sequence == last[name]):
-                raise errors.BadConfig(f"epoch {epoch.signer_epoch} starts before the one it follows", value=(name, sequence))
+                raise errors.BadConfig(
+                    f"epoch {epoch.signer_epoch} starts before the one it follows", value=(name, sequence)
+                )
             last[name] = sequence
 
 

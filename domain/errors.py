@@ -1,14 +1,14 @@
 """What can go wrong, divided by what the supervisor does about it.
 
-    StakesideError            says what, which value, and what the operator can do
-    ├── Transient             back off and try the same step again (a node is slow, a hub is away)
-    ├── HistoryUnavailable    the node cannot serve this range; adopt, or ask another node
-    ├── BadAnswer             a node or peer answered something that cannot be true; counted, retried
-    ├── Parked                one item cannot be processed; it is set aside, visibly, and the stage goes on
-    ├── FinalityViolated      the chain contradicts a finalized block; latches until an operator clears it
-    ├── WrongChain            chain id or genesis is not the configured one
-    ├── BadConfig             a file or setting is wrong; the process does not start
-    └── StoreError            the book cannot be used (locked by another process, wrong deployment, damaged)
+StakesideError            says what, which value, and what the operator can do
+├── Transient             back off and try the same step again (a node is slow, a hub is away)
+├── HistoryUnavailable    the node cannot serve this range; adopt, or ask another node
+├── BadAnswer             a node or peer answered something that cannot be true; counted, retried
+├── Parked                one item cannot be processed; it is set aside, visibly, and the stage goes on
+├── FinalityViolated      the chain contradicts a finalized block; latches until an operator clears it
+├── WrongChain            chain id or genesis is not the configured one
+├── BadConfig             a file or setting is wrong; the process does not start
+└── StoreError            the book cannot be used (locked by another process, wrong deployment, damaged)
 """
 
 from __future__ import annotations
@@ -32,9 +32,7 @@ class StakesideError(Exception):
 class Transient(StakesideError):
     """Try again later. `retry_after_s` is the peer's own wish, when it named one."""
 
-    def __init__(
-        self, what: str, *, value: object = None, cure: str = "", retry_after_s: float | None = None
-    ) -> None:
+    def __init__(self, what: str, *, value: object = None, cure: str = "", retry_after_s: float | None = None) -> None:
         super().__init__(what, value=value, cure=cure)
         self.retry_after_s = retry_after_s
 

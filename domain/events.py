@@ -6,12 +6,11 @@ validators and one which names them by address look alike. Amounts are unsigned 
 
 from __future__ import annotations
 
-from typing import ClassVar, assert_never, cast
+from typing import ClassVar, assert_never
 
 import msgspec
 
 from domain import chain, errors
-
 
 
 class At(msgspec.Struct, frozen=True, order=True):
@@ -164,9 +163,7 @@ class Row(msgspec.Struct, frozen=True):
 
 def to_row(event: StakingEvent) -> Row:
     match event:
-        case (
-            Delegated() | Undelegated() | Withdrawn() | RewardClaimed() | Moved()
-        ):
+        case Delegated() | Undelegated() | Withdrawn() | RewardClaimed() | Moved():
             delegator, amount = event.delegator, event.amount
         case RewardAccrued() | Slashed():
             delegator, amount = None, event.amount
@@ -199,7 +196,7 @@ def from_row(row: Row, at: At) -> StakingEvent:
                 fields[name] = bytes.fromhex(text[2:])
             else:
                 fields[name] = int(text)
-        return cast("StakingEvent", type_(**fields))  # pyright: ignore[reportArgumentType]
+        return type_(**fields)  # pyright: ignore[reportArgumentType]
     except (KeyError, ValueError, TypeError, msgspec.MsgspecError) as error:
         raise errors.StoreError(
             "an event row cannot be read back", value=row.kind, cure="run `stakeside agent check` and restore the book"

@@ -103,9 +103,7 @@ def typed_digest(domain: Domain, struct_hash: bytes) -> bytes:
 
 
 def header_struct_hash(header: Header) -> bytes:
-    return hashing.keccak256(
-        hashing.abi_encode(_HEADER, *(getattr(header, name) for name in header.__struct_fields__))
-    )
+    return hashing.keccak256(hashing.abi_encode(_HEADER, *(getattr(header, name) for name in header.__struct_fields__)))
 
 
 def header_digest(header: Header, domain: Domain) -> bytes:
@@ -131,9 +129,7 @@ def replace_digest(replace: Replace, domain: Domain) -> bytes:
 
 def context_digest(statement: bytes, context: bytes, domain: Domain) -> bytes:
     """What a signer signs over the exact context bytes it sends. Never counted."""
-    return typed_digest(
-        domain, hashing.keccak256(hashing.abi_encode(_CONTEXT, statement, hashing.keccak256(context)))
-    )
+    return typed_digest(domain, hashing.keccak256(hashing.abi_encode(_CONTEXT, statement, hashing.keccak256(context))))
 
 
 class Receipt(msgspec.Struct, frozen=True):
@@ -186,9 +182,7 @@ def subject_hash(parts: Sequence[str]) -> bytes:
     """keccak256(abi.encode(…)) of a leaf's readable parts. Raises ValueError for an unknown form."""
     match parts:
         case ["delegation", protocol, validator, delegator]:
-            return hashing.keccak256(
-                hashing.abi_encode("delegation", protocol, _word(validator), _word(delegator))
-            )
+            return hashing.keccak256(hashing.abi_encode("delegation", protocol, _word(validator), _word(delegator)))
         case ["operator", protocol, validator]:
             return hashing.keccak256(hashing.abi_encode("operator", protocol, _word(validator)))
         case ["validator", public_key]:
@@ -240,9 +234,7 @@ class Body(msgspec.Struct, frozen=True):
 def fold_evidence(previous: bytes, log: chain.Log) -> bytes:
     """One step of the evidence chain; the frame starts from 32 zero bytes."""
     content = hashing.keccak256(log.address + b"".join(log.topics) + log.data)
-    return hashing.keccak256(
-        hashing.abi_encode(previous, log.block.number, log.block.hash, log.log_index, content)
-    )
+    return hashing.keccak256(hashing.abi_encode(previous, log.block.number, log.block.hash, log.log_index, content))
 
 
 def evidence(logs: Iterable[chain.Log]) -> bytes:

@@ -7,8 +7,8 @@ refused: a peer that sends more than the format has a different idea of it.
 from __future__ import annotations
 
 import re
-from typing import TypeVar
 from collections.abc import Iterable, Sequence
+from typing import TypeVar
 
 import msgspec
 
@@ -290,9 +290,7 @@ def chunk_body(
     ]
 
 
-def merge_leaves(
-    previous: Iterable[statement.Leaf], changed: Iterable[statement.Leaf]
-) -> tuple[statement.Leaf, ...]:
+def merge_leaves(previous: Iterable[statement.Leaf], changed: Iterable[statement.Leaf]) -> tuple[statement.Leaf, ...]:
     """The frame's leaves from the previous frame's and the changed ones, ascending by (subject, asset, kind)."""
     merged = {(leaf.subject, leaf.asset, leaf.kind): leaf for leaf in previous}
     merged.update({(leaf.subject, leaf.asset, leaf.kind): leaf for leaf in changed})

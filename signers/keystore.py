@@ -17,7 +17,7 @@ MAX_BYTES = 64 << 10
 
 def load(path: Path, *, password_file: Path) -> keys.LocalKey:
     """Raises BadConfig for an unreadable file, a wrong password, or a key that is not the one the file names."""
-    from eth_keyfile import decode_keyfile_json
+    from eth_keyfile.keyfile import decode_keyfile_json
 
     password = _read(password_file, what="the keystore's password file").rstrip(b"\r\n")
     try:
@@ -28,13 +28,17 @@ def load(path: Path, *, password_file: Path) -> keys.LocalKey:
     except (ValueError, KeyError, TypeError, NotImplementedError):
         # The library's message may quote the derived key's MAC; ours names the file alone.
         raise errors.BadConfig(
-            "the keystore cannot be opened", value=str(path), cure="check the password file and that it is a version 3 keystore"
+            "the keystore cannot be opened",
+            value=str(path),
+            cure="check the password file and that it is a version 3 keystore",
         ) from None
     key = keys.LocalKey(bytes(secret))
     named = str(document.get("address", "")).lower().removeprefix("0x")  # pyright: ignore[reportUnknownArgumentType, reportUnknownMemberType]
     if named and named != key.address.hex():
         raise errors.BadConfig(
-            f"the keystore holds the key of {hashing.hex0x(key.address)} and names another", value=named, cure="use an intact file"
+            f"the keystore holds the key of {hashing.hex0x(key.address)} and names another",
+            value=named,
+            cure="use an intact file",
         )
     return key
 
@@ -43,7 +47,7 @@ def create(path: Path, *, password_file: Path, secret: bytes) -> bytes:
     """Write a new keystore (mode 0600, never over an existing file) and return its address."""
     import os
 
-    from eth_keyfile import create_keyfile_json
+    from eth_keyfile.keyfile import create_keyfile_json
 
     key = keys.LocalKey(secret)
     password = _read(password_file, what="the keystore's password file").rstrip(b"\r\n")

@@ -21,7 +21,7 @@ def history() -> list[Indexed]:
     """Sixty events of five delegators with three validators, over twenty blocks; the logs' bytes are made up but fixed."""
     dice = random.Random(1)
     rows: list[Indexed] = []
-    total = {n: 0 for n in (1, 2, 3)}
+    total = dict.fromkeys((1, 2, 3), 0)
     for number in range(60):
         block = chain.BlockRef(1 + number // 3, word(1000 + number // 3))
         log = chain.Log(block, number % 3, word(number), 0, bytes(20), (word(number),), b"data")
@@ -47,7 +47,7 @@ def document(signers: list[str]) -> deployment.Document:
     stream = deployment.Stream("main", "staking", 31337, "devnet", "main", "all", ASSET, 1, "blocks:20")
     other = deployment.Stream("other", "staking", 31337, "devnet", "other", "all", ASSET, 1, "blocks:20")
     names = ["main", "other"] if int(sys.argv[1]) % 2 else ["other", "main"]
-    epoch = deployment.Epoch(0, tuple(signers), 2, {n: RULESET for n in names}, {n: 0 for n in names})
+    epoch = deployment.Epoch(0, tuple(signers), 2, dict.fromkeys(names, RULESET), dict.fromkeys(names, 0))
     chains = (deployment.Chain(31337, "0x" + "22" * 32),)
     return deployment.Document("test", chains, (stream, other), (epoch,))
 

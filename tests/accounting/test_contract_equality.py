@@ -29,8 +29,7 @@ def event_of(row: truth.Row) -> events.StakingEvent:
 
 def leaves_of(book: rps.Book) -> truth.Leaves:
     return {
-        (leaf.parts, leaf.kind): (leaf.reward, leaf.penalty)
-        for leaf in book.leaves(protocol="devnet", asset=bytes(20))
+        (leaf.parts, leaf.kind): (leaf.reward, leaf.penalty) for leaf in book.leaves(protocol="devnet", asset=bytes(20))
     }
 
 

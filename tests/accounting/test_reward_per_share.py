@@ -129,7 +129,16 @@ def test_a_reward_per_share_that_differs_from_the_contracts_is_parked() -> None:
         h.fold()
 
 
-@pytest.mark.parametrize("carry", [b"", b"{}", b'{"model":"x"}', b"\0", b'{"model":"reward-per-share","version":"1","validators":{},"positions":{},"unbondings":{} }'])
+@pytest.mark.parametrize(
+    "carry",
+    [
+        b"",
+        b"{}",
+        b'{"model":"x"}',
+        b"\0",
+        b'{"model":"reward-per-share","version":"1","validators":{},"positions":{},"unbondings":{} }',
+    ],
+)
 def test_a_carry_that_is_not_canonical_is_refused(carry: bytes) -> None:
     with pytest.raises(errors.BadAnswer):
         rps.parse_carry(carry, scale=SCALE)
@@ -188,7 +197,9 @@ def test_principal_is_conserved_and_a_pool_never_pays_more_than_it_received(
     book = h.fold()
     for who, p in book.positions.get(V1, {}).items():
         waiting = [u for u in book.unbondings.values() if u.delegator == who]
-        assert p.put_in - p.taken_out - p.lost - sum(u.lost for u in waiting) == p.stake + sum(u.amount for u in waiting)
+        assert p.put_in - p.taken_out - p.lost - sum(u.lost for u in waiting) == p.stake + sum(
+            u.amount for u in waiting
+        )
     received = sum(e.amount for e in h.events if isinstance(e, events.RewardAccrued))
     paid = statement.totals(book.leaves(protocol="devnet", asset=ASSET)).reward
     assert paid <= received

@@ -86,9 +86,7 @@ async def test_a_frame_derived_anew_with_another_digest_leaves_as_a_replace_and_
             await the.player.run(40)
             await the.player.settle()
             right = reward_per_share.Book.leaves
-            monkeypatch.setattr(
-                reward_per_share.Book, "leaves", lambda self, **kw: right(self, **kw)[1:]
-            )
+            monkeypatch.setattr(reward_per_share.Book, "leaves", lambda self, **kw: right(self, **kw)[1:])
             await agent.pump()
             wrong = await agent.frames()
             monkeypatch.undo()
@@ -102,7 +100,11 @@ async def test_a_frame_derived_anew_with_another_digest_leaves_as_a_replace_and_
             async with agent.book.read() as c:
                 last = renewed[-1]
                 cast = await votes.for_slot(
-                    c, signer=agent.signer.address, stream=last.stream, sequence=last.sequence, revision=0  # type: ignore[union-attr]
+                    c,
+                    signer=agent.signer.address,
+                    stream=last.stream,
+                    sequence=last.sequence,
+                    revision=0,  # type: ignore[union-attr]
                 )
             assert [vote.kind for vote in cast] == ["attestation", "replacement", "attestation"]
             replace = wire.replace_from_wire(wire.decode(cast[1].payload, wire.Replacement, what="vote").replace)

@@ -57,7 +57,9 @@ class Field:
         found: list[dict[str, Any]] = []
         while True:
             stream = hashing.hex0x(self.document.streams[0].id())
-            answer = await self.hub.get(f"/v1/streams/{stream}/frames?from={len(found)}&limit=100", token=self.hub.token)
+            answer = await self.hub.get(
+                f"/v1/streams/{stream}/frames?from={len(found)}&limit=100", token=self.hub.token
+            )
             assert answer is not None and answer[0] == 200, answer
             found += answer[1]["frames"]
             if answer[1]["next"] is None:
@@ -98,13 +100,17 @@ class Field:
     async def check(self, agents: list[fleet.Agent]) -> None:
         """Byte-identical digests, the hub's among them; right leaves; rows as the chain has them; whole receipt chains."""
         ground = truth.Truth(self.client, start_block=1)
-        sealed = {int(frame["sequence"]): frame["digest"] for frame in await self.frames() if frame["state"] == "sealed"}
+        sealed = {
+            int(frame["sequence"]): frame["digest"] for frame in await self.frames() if frame["state"] == "sealed"
+        }
         assert list(sealed) == list(range(len(sealed)))
         head = await self.contract.height()
         for agent in agents:
             book = books.Book(agent.book)
             found = book.frames()
-            assert {f.sequence: hashing.hex0x(f.digest) for f in found if f.sequence in sealed}.items() <= sealed.items()
+            assert {
+                f.sequence: hashing.hex0x(f.digest) for f in found if f.sequence in sealed
+            }.items() <= sealed.items()
             for frame in found:
                 differences = truth.compare_leaves(await ground.leaves_at(frame.to_anchor), book.leaves(frame))
                 assert differences == [], (agent.name, frame.sequence)

@@ -96,7 +96,9 @@ async def test_an_agent_whose_node_has_no_history_adopts_a_sealed_frame_and_sign
             assert [frame.origin for frame in found].count("adopted") == 1
             assert found[0].origin == "adopted" and found[0].sequence > 0
             frames = await field.frames()
-            signed = {int(f["sequence"]) for f in frames for v in f["votes"] if v["signer"] == late.address and v["digest"]}
+            signed = {
+                int(f["sequence"]) for f in frames for v in f["votes"] if v["signer"] == late.address and v["digest"]
+            }
             assert min(signed) == found[0].sequence + 1
 
 
@@ -179,5 +181,3 @@ async def test_an_exported_statement_verifies_in_full_and_a_changed_one_does_not
         reward = text.index('"cumulativeReward": "') + len('"cumulativeReward": "')
         file.write_text(text[:reward] + "9" + text[reward:])
         assert "VERIFIED" not in await field.fleet.run("verify", str(file), accept=(1,))
-
-
