@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from cli import main
+from devnet import proxy
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "contracts").glob("*.md")])
@@ -49,6 +50,13 @@ def test_every_command_in_a_document_exists_with_its_options(
         if len(alternatives) == 1:
             for option in OPTION.findall(text):
                 assert option in shown, f"{page}: {text}"
+
+
+def test_every_fault_in_a_document_exists() -> None:
+    named = {fault for page in PAGES for fault in re.findall(r"--fault ([\w-]+)", page.read_text())}
+    assert named
+    for fault in named - {"help"}:
+        proxy.parse(fault)
 
 
 def test_make_targets_in_documents_exist() -> None:
