@@ -87,7 +87,7 @@ class Simulation:
         self._dice = random.Random(f"simulate:{seed}")
         self._points = [name for name in crash.points() if name.split(".")[0] in ("index", "close", "attest", "store")]
         self._playing = asyncio.Lock()
-        self._lied_about_chain = False
+        self._denials = 0
         self._armed = ""
         self._calls_before_start = 0
         self._proof = self._dice.choices(list(PROOF_WEIGHTS), list(PROOF_WEIGHTS.values()))[0]
@@ -171,7 +171,6 @@ class Simulation:
 
     async def _lie(self) -> None:
         faults = lying_menu.choose(self._dice, head=await self._chain.height(), proof=self._proof)
-        self._lied_about_chain |= any(fault.startswith(("chain-id", "genesis")) for fault in faults)
         self._liar.set_faults(faults)
         self.outcome.faults += faults
 
@@ -212,8 +211,13 @@ class Simulation:
 
     async def _start(self, *, at: str = "") -> None:
         self._armed = at
+        self._denials = self._denied()
         self._calls_before_start = self._liar.calls.total()
         await self._agent.start(environment={fleet.CRASH_AT: at} if at else {})
+
+    def _denied(self) -> int:
+        """How often the node has denied its chain so far: by id, by genesis, or by a hash that may have been the genesis'."""
+        return sum(self._liar.fired[name] for name in ("chain-id", "genesis", "wrong-header"))
 
     async def _breathe(self) -> None:
         """Let the agent meet what was prepared for it: some calls, or a moment once it is up."""
@@ -232,7 +236,7 @@ class Simulation:
         code = self._agent.exit_code
         if self._armed and code == -signal.SIGKILL:
             self.outcome.crashes.append(self._armed)
-        elif code == REFUSES_TO_RUN and self._lied_about_chain:
+        elif code == REFUSES_TO_RUN and self._denied() > self._denials:
             self.outcome.refusals += 1
         else:
             raise errors.StakesideError(f"the agent ended by itself with {code}", value=self._agent.tail())
@@ -250,7 +254,6 @@ class Simulation:
         if self._armed:
             await self._agent.kill()
             await self._start()
-        self._lied_about_chain = False
         await self._catch_up()
         return await self._compare()
 
