@@ -10,11 +10,14 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
-from eth_account import Account
-from eth_account.messages import SignableMessage, encode_typed_data
 from eth_utils.crypto import keccak
 
 from domain import deployment, hashing
+from kit import imports
+
+with imports.guarded():
+    from eth_account import Account
+    from eth_account.messages import SignableMessage, encode_typed_data
 
 TYPES = {
     "Receipt": [

@@ -27,6 +27,7 @@ import msgspec
 
 from devnet import anvil, documents
 from domain import deployment, errors
+from kit import imports
 
 Json = Any
 ROOT = Path(__file__).resolve().parents[1]
@@ -274,7 +275,8 @@ class Fleet:
 
     def key(self, name: str, secret: str | None = None) -> Key:
         """A key file under `keys/`. Without `secret` it is random; with one (64 hex digits) it is always the same."""
-        from eth_account import Account
+        with imports.guarded():
+            from eth_account import Account
 
         file = self.folder / "keys" / name
         file.parent.mkdir(exist_ok=True)

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import ModuleType
 
 from domain import errors, hashing
+from kit import imports
 from signers import keys
 
 MAX_BYTES = 64 << 10
@@ -17,8 +19,7 @@ MAX_BYTES = 64 << 10
 
 def load(path: Path, *, password_file: Path) -> keys.LocalKey:
     """Raises BadConfig for an unreadable file, a wrong password, or a key that is not the one the file names."""
-    from eth_keyfile.keyfile import decode_keyfile_json
-
+    decode_keyfile_json = _library().decode_keyfile_json
     password = _read(password_file, what="the keystore's password file").rstrip(b"\r\n")
     try:
         document = json.loads(_read(path, what="the keystore file"))
@@ -47,14 +48,20 @@ def create(path: Path, *, password_file: Path, secret: bytes) -> bytes:
     """Write a new keystore (mode 0600, never over an existing file) and return its address."""
     import os
 
-    from eth_keyfile.keyfile import create_keyfile_json
-
+    create_keyfile_json = _library().create_keyfile_json
     key = keys.LocalKey(secret)
     password = _read(password_file, what="the keystore's password file").rstrip(b"\r\n")
     document = create_keyfile_json(secret, password)
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         json.dump(document, file)
     return key.address
+
+
+def _library() -> ModuleType:
+    """eth_keyfile, without what importing it does to the process."""
+    with imports.guarded():
+        from eth_keyfile import keyfile
+    return keyfile
 
 
 def _read(path: Path, *, what: str) -> bytes:
