@@ -21,6 +21,7 @@ MAX_DEPTH = 32
 MAX_DIGITS = 20
 _DECIMAL = re.compile(r"(?:0|[1-9][0-9]{0,77})\Z")
 _HEX = re.compile(r"0x(?:[0-9a-f]{2})*\Z")
+_BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*"?|[\[{]|[\]}]', re.DOTALL)
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -35,6 +36,7 @@ def parse(data: bytes, what: str) -> Node:
 
 def parse_text(text: str, what: str) -> Node:
     hooks = _Hooks(what)
+    _refuse_deep(text, what)
     try:
         value = cast(
             "Json",
@@ -49,10 +51,22 @@ def parse_text(text: str, what: str) -> Node:
     except json.JSONDecodeError as error:
         end = " (the file seems to be cut off)" if error.pos >= len(text.rstrip()) else ""
         raise Unusable(f"{what} line {error.lineno} column {error.colno}", f"not JSON: {error.msg}{end}") from None
-    except RecursionError:
-        raise Unusable(what, f"nested deeper than {MAX_DEPTH} levels") from None
-    _check_depth(value, what)
+    _check_texts(value, what)
     return Node(value, what)
+
+
+def _refuse_deep(text: str, what: str) -> None:
+    """Before anything recurses over it: the interpreter's own limit may have been raised by whoever else is in the process, and then
+    deep nesting ends the process instead of raising."""
+    depth = 0
+    for match in _BRACKETS.finditer(text):
+        mark = match.group()[0]
+        if mark in "[{":
+            depth += 1
+            if depth > MAX_DEPTH:
+                raise Unusable(what, f"nested deeper than {MAX_DEPTH} levels")
+        elif mark in "]}":
+            depth -= 1
 
 
 class _Hooks:
@@ -83,13 +97,10 @@ class _Hooks:
             raise Unusable(self._what, f"{shown(text)} holds half a surrogate pair")
 
 
-def _check_depth(value: Json, what: str) -> None:
-    """Also refuses strings that have no UTF-8 form, which `json` lets through."""
+def _check_texts(value: Json, what: str) -> None:
+    """Refuses strings that have no UTF-8 form, which `json` lets through."""
     level: list[Json] = [value]
-    depth = 0
     while level:
-        if depth > MAX_DEPTH:
-            raise Unusable(what, f"nested deeper than {MAX_DEPTH} levels")
         deeper: list[Json] = []
         for item in level:
             if isinstance(item, dict):
@@ -99,7 +110,6 @@ def _check_depth(value: Json, what: str) -> None:
             elif isinstance(item, str) and _SURROGATE.search(item):
                 raise Unusable(what, f"{shown(item)} holds half a surrogate pair")
         level = deeper
-        depth += 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -51,6 +53,14 @@ async def test_a_keystore_signs_with_the_key_that_was_put_in(tmp_path: Path) -> 
     assert signatures.recover(digest, await signer.sign_digest(digest)) == ADDRESS
     with pytest.raises(FileExistsError):
         keystore.create(path, password_file=password, secret=SECRET)
+
+
+def test_opening_a_keystore_leaves_the_recursion_limit_alone() -> None:
+    code = (
+        "import sys\nfrom signers import keystore\nbefore = sys.getrecursionlimit()\n"
+        "keystore._library()\nsys.exit(before != sys.getrecursionlimit())"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_a_wrong_password_is_refused_without_naming_it(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -100,3 +101,13 @@ def test_any_bytes_are_refused_calmly(tmp_path: Path, data: bytes) -> None:
 @given(place=st.integers(0, len(DATA) - 1), byte=st.integers(0, 255))
 def test_one_damaged_byte_never_raises(tmp_path: Path, place: int, byte: int) -> None:
     judged(tmp_path, DATA[:place] + bytes([byte]) + DATA[place + 1 :])
+
+
+def test_deep_nesting_is_refused_even_where_the_recursion_limit_was_raised(tmp_path: Path) -> None:
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(1_000_000)
+    try:
+        for data in (b"[" * 1_000_000, b'{"a":' * 1_000_000, b'{"a":"[[[[' + b"[" * 1_000_000):
+            assert judged(tmp_path, data).exit_code == 2
+    finally:
+        sys.setrecursionlimit(limit)
