@@ -23,6 +23,8 @@ from store.tables import carry, in_force, statement
 Origin = Literal["derived", "adopted"]
 
 _HEADER = domain_statement.Header.__struct_fields__
+_NEWEST = (statement.c.sequence.desc(), statement.c.revision.desc())
+_LOWEST = (statement.c.sequence, statement.c.revision.desc())
 _PACK_INLINE = 1 << 16
 """Bytes of carry up to which compressing takes less than handing it to a thread."""
 
@@ -40,6 +42,18 @@ class Stored(msgspec.Struct, frozen=True):
     origin: Origin
     body: domain_statement.Body
     changed: tuple[domain_statement.Leaf, ...]
+
+
+class Slim(msgspec.Struct, frozen=True):
+    """A frame without its body: one row, whatever the body's size."""
+
+    stream: bytes
+    sequence: int
+    revision: int
+    digest: bytes
+    config_digest: bytes
+    header: domain_statement.Header
+    origin: Origin
 
 
 async def save(c: Connection, stored: Stored, at_s: float) -> None:
@@ -101,22 +115,54 @@ async def by_digest(c: Connection, digest: bytes) -> Stored | None:
 
 async def by_body_root(c: Connection, root: bytes) -> list[Stored]:
     """Frames with this body root, oldest first; frames in which nothing changed share one."""
-    query = sa.select(statement).where(statement.c.body_root == root)
-    rows = await c.rows(query.order_by(statement.c.sequence, statement.c.revision, statement.c.saved_at_s))
-    return [found for row in rows if (found := await _load(c, row)) is not None]
+    return [found for row in await _with_root(c, root) if (found := await _load(c, row)) is not None]
+
+
+async def headers_by_body_root(c: Connection, root: bytes) -> list[Slim]:
+    """The same without bodies; `changed` and `body` have their parts."""
+    return [_slim(row) for row in await _with_root(c, root)]
+
+
+async def changed(c: Connection, digest: bytes) -> tuple[domain_statement.Leaf, ...]:
+    """The leaves that a frame itself wrote (`Stored.changed`); none when there is no such frame."""
+    row = await _row(c, statement.c.digest == digest)
+    return () if row is None else await leaves.changed(c, leaves.Place(row.lineage, row.sequence))
 
 
 async def latest(c: Connection, stream: bytes) -> Stored | None:
     """The highest frame in force, in its highest revision."""
-    newest = (statement.c.sequence.desc(), statement.c.revision.desc())
-    return await _load(c, await _row(c, statement.c.stream == stream, in_force, order=newest))
+    return await _load(c, await _row(c, statement.c.stream == stream, in_force, order=_NEWEST))
 
 
 async def first_from(c: Connection, stream: bytes, sequence: int) -> Stored | None:
     """The lowest frame in force that is not before `sequence`, in its highest revision."""
-    lowest = (statement.c.sequence, statement.c.revision.desc())
     wanted = (statement.c.stream == stream, in_force, statement.c.sequence >= sequence)
-    return await _load(c, await _row(c, *wanted, order=lowest))
+    return await _load(c, await _row(c, *wanted, order=_LOWEST))
+
+
+async def current_header(c: Connection, stream: bytes, sequence: int, revision: int) -> Slim | None:
+    """`current` without the body."""
+    row = await _row(c, *_slot(stream, sequence, revision))
+    return None if row is None else _slim(row)
+
+
+async def latest_header(c: Connection, stream: bytes) -> Slim | None:
+    """`latest` without the body."""
+    row = await _row(c, statement.c.stream == stream, in_force, order=_NEWEST)
+    return None if row is None else _slim(row)
+
+
+async def first_from_header(c: Connection, stream: bytes, sequence: int) -> Slim | None:
+    """`first_from` without the body."""
+    row = await _row(c, statement.c.stream == stream, in_force, statement.c.sequence >= sequence, order=_LOWEST)
+    return None if row is None else _slim(row)
+
+
+async def derived_from(c: Connection, stream: bytes, sequence: int) -> list[Slim]:
+    """All frames in force, in every revision, that were derived here and are not before `sequence`; ascending."""
+    wanted = (statement.c.stream == stream, in_force, statement.c.sequence >= sequence, statement.c.origin == "derived")
+    rows = await c.rows(sa.select(statement).where(*wanted).order_by(statement.c.sequence, statement.c.revision))
+    return [_slim(row) for row in rows]
 
 
 async def body(c: Connection, root: bytes, carry_hash: bytes) -> domain_statement.Body | None:
@@ -135,6 +181,15 @@ def _slot(stream: bytes, sequence: int, revision: int) -> tuple[sa.ColumnElement
 
 async def _row(c: Connection, *where: sa.ColumnElement[bool], order: Sequence[Any] = ()) -> AnyRow | None:
     return await c.row(sa.select(statement).where(*where).order_by(*order).limit(1))
+
+
+async def _with_root(c: Connection, root: bytes) -> list[AnyRow]:
+    query = sa.select(statement).where(statement.c.body_root == root)
+    return list(await c.rows(query.order_by(statement.c.sequence, statement.c.revision, statement.c.saved_at_s)))
+
+
+def _slim(row: AnyRow) -> Slim:
+    return Slim(row.stream, row.sequence, row.revision, row.digest, row.config_digest, _header(row), row.origin)
 
 
 def _header(row: AnyRow) -> domain_statement.Header:

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from domain import errors
-from store import queries, statements
+from store import leaves, queries, statements
 from store.book import Book
 from tests.store import factory
 
@@ -51,6 +51,39 @@ async def test_every_frame_reads_back_exactly(book: Book) -> None:
         assert await statements.latest(c, factory.STREAM) == frames[-1]
         assert await statements.first_from(c, factory.STREAM, 3) == frames[3]
         assert await statements.by_body_root(c, frames[4].header.body_root) == [frames[4]]
+
+
+async def test_headers_read_without_bodies_are_those_of_the_whole_frames(
+    book: Book, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frames = [factory.frame(0, [factory.leaf(1, 1)])]
+    for number in range(1, 5):
+        frames.append(_grown(frames[-1], number))
+    frames[1] = msgspec.structs.replace(frames[1], origin="adopted")
+    revised = _grown(frames[2], 3, 4, salt="revised", revision=1)
+    await _save(book, *frames, revised)
+
+    async def never(*_: object) -> object:
+        raise AssertionError("a body was read for a header")
+
+    monkeypatch.setattr(leaves, "read", never)
+    monkeypatch.setattr(statements, "_carry", never)
+
+    def slim(of: statements.Stored) -> statements.Slim:
+        return statements.Slim(*(getattr(of, name) for name in statements.Slim.__struct_fields__))
+
+    async with book.read() as c:
+        assert await statements.latest_header(c, factory.STREAM) == slim(frames[4])
+        assert await statements.latest_header(c, bytes(32)) is None
+        assert await statements.current_header(c, factory.STREAM, 3, 1) == slim(revised)
+        assert await statements.current_header(c, factory.STREAM, 9, 0) is None
+        assert await statements.first_from_header(c, factory.STREAM, 3) == slim(revised)
+        assert await statements.first_from_header(c, factory.STREAM, 5) is None
+        derived = await statements.derived_from(c, factory.STREAM, 1)
+        assert derived == [slim(frames[2]), slim(frames[3]), slim(revised), slim(frames[4])]
+        assert await statements.headers_by_body_root(c, frames[2].header.body_root) == [slim(frames[2])]
+        assert await statements.changed(c, frames[2].digest) == frames[2].changed
+        assert await statements.changed(c, bytes(32)) == ()
 
 
 async def test_a_frame_costs_what_changed(book: Book) -> None:
