@@ -32,4 +32,5 @@ def _checked(document: deployment.Document, name: str) -> deployment.Document:
         raise errors.BadConfig(
             f"{name}: {error.what}", value=error.value, cure="write 0x and lower-case hex digits"
         ) from None
+    deployment.check_supported(document)
     return document

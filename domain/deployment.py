@@ -75,7 +75,7 @@ class Epoch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def addresses(self) -> tuple[bytes, ...]:
         """Ascending."""
-        return tuple(sorted(hashing.unhex(text, size=20, what="signer") for text in self.signers))
+        return tuple(sorted(hashing.unhex_lower(text, size=20, what="signer") for text in self.signers))
 
 
 class Revision(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -148,7 +148,7 @@ class Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """The salt of the frame's EIP-712 domain: one deployment, one signer set, one k, one set of rulesets."""
         epoch = self.epoch_at(stream, sequence)
         pairs = sorted(
-            (self.stream(name).id(), hashing.unhex(ruleset, size=32, what="ruleset"))
+            (self.stream(name).id(), hashing.unhex_lower(ruleset, size=32, what="ruleset"))
             for name, ruleset in epoch.rulesets.items()
         )
         rulesets = hashing.keccak256(b"".join(stream_id + ruleset for stream_id, ruleset in pairs))
@@ -171,7 +171,7 @@ class Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         text = self.epoch_at(stream, sequence).rulesets.get(stream.name)
         if text is None:
             raise errors.BadConfig(f"the epoch at frame {sequence} names no ruleset for stream {stream.name}")
-        return hashing.unhex(text, size=32, what="ruleset")
+        return hashing.unhex_lower(text, size=32, what="ruleset")
 
     def revision(self, stream: Stream, sequence: int) -> int:
         """The highest revision the document lists for a frame, 0 when none."""
@@ -202,23 +202,28 @@ def check(document: Document) -> None:
     if len(set(names)) != len(names):
         raise errors.BadConfig("two streams share a name", value=names)
     for chain in document.chains:
-        hashing.unhex(chain.genesis, size=32, what="genesis")
+        hashing.unhex_lower(chain.genesis, size=32, what="genesis")
         rule, _, depth = chain.finality.partition(":")
         if chain.finality != "tag" and not (rule == "depth" and depth.isdecimal()):
             raise errors.BadConfig(
                 f"chain {chain.id} has an unknown finality rule", value=chain.finality, cure='use "tag" or "depth:N"'
             )
+    ids = [stream.id() for stream in document.streams]
+    if len(set(ids)) != len(ids):
+        raise errors.BadConfig(
+            "two streams are the same one",
+            value=names,
+            cure="streams differ in chain, protocol, deployment, accounts or asset",
+        )
     for stream in document.streams:
-        if stream.chain not in chains:
-            raise errors.BadConfig(f"stream {stream.name} is on a chain the document does not list", value=stream.chain)
-        if stream.asset != stream.asset.lower() or stream.kind not in ("staking", "validators"):
-            raise errors.BadConfig(
-                f"stream {stream.name} has a malformed asset or kind", value=(stream.kind, stream.asset)
-            )
-        stream.frame_size()
-        document.config_digest(stream, 0)
-        document.ruleset(stream, 0)
+        _check_stream(document, stream, chains)
     _check_epochs(document)
+    last_receipt = 0
+    for key in document.receipt_keys:
+        hashing.unhex_lower(key.address, size=20, what="receipt key")
+        if key.first_receipt <= last_receipt:
+            raise errors.BadConfig("receipt keys are listed by their first receipt, from 1 on", value=key.first_receipt)
+        last_receipt = key.first_receipt
     for revision in document.revisions:
         document.stream(revision.stream)
         if revision.revision < 1 or revision.through < revision.sequence:
@@ -226,6 +231,25 @@ def check(document: Document) -> None:
                 "a revision is numbered from 1 and runs from `sequence` through `through`",
                 value=msgspec.to_builtins(revision),
             )
+
+
+def _check_stream(document: Document, stream: Stream, chains: set[int]) -> None:
+    name = stream.name
+    if stream.chain not in chains:
+        raise errors.BadConfig(f"stream {name} is on a chain the document does not list", value=stream.chain)
+    hashing.unhex_lower(stream.asset, size=20, what=f"the asset of stream {name}")
+    if stream.kind not in ("staking", "validators"):
+        raise errors.BadConfig(f"stream {name} is of an unknown kind", value=stream.kind, cure='use "staking"')
+    if stream.start < 1:
+        raise errors.BadConfig(
+            f"stream {name} starts at block {stream.start}", cure="the first block that can count is 1"
+        )
+    stream.frame_size()
+    # Wherever an epoch begins for the stream everything a frame asks of it must be there: a hole would stop all agents at one frame.
+    starts = [epoch.from_sequence[name] for epoch in document.epochs if name in epoch.from_sequence]
+    for sequence in [0, *starts]:
+        document.config_digest(stream, sequence)
+        document.ruleset(stream, sequence)
 
 
 def _check_epochs(document: Document) -> None:
@@ -241,6 +265,9 @@ def _check_epochs(document: Document) -> None:
                 f"epoch {epoch.signer_epoch} has k={epoch.k} for {count} signers",
                 cure=f"k must be {quorum(count)} to {count}",
             )
+        for name, ruleset in epoch.rulesets.items():
+            document.stream(name)
+            hashing.unhex_lower(ruleset, size=32, what=f"the ruleset of stream {name} in epoch {epoch.signer_epoch}")
         if epoch.signer_epoch != index:
             raise errors.BadConfig("signer epochs are numbered 0, 1, 2, … in order", value=epoch.signer_epoch)
         for name, sequence in epoch.from_sequence.items():
@@ -250,6 +277,28 @@ def _check_epochs(document: Document) -> None:
                     f"epoch {epoch.signer_epoch} starts before the one it follows", value=(name, sequence)
                 )
             last[name] = sequence
+
+
+def check_supported(document: Document) -> None:
+    """Raises BadConfig for what the format can say and this version cannot do yet. Accepting it would mean to sign something else than
+    the document says."""
+    if len(document.chains) != 1:
+        raise errors.BadConfig(
+            "this version serves one chain a document",
+            value=[c.id for c in document.chains],
+            cure="write a document for each chain",
+        )
+    for stream in document.streams:
+        if stream.kind != "staking" or stream.accounts != "all":
+            raise errors.BadConfig(
+                f"this version cannot derive stream {stream.name}",
+                value=(stream.kind, stream.accounts),
+                cure='use kind = "staking" and accounts = "all"',
+            )
+    if document.members:
+        raise errors.BadConfig(
+            "this version cannot count members of an account set", cure='remove them and use accounts = "all"'
+        )
 
 
 def extends(old: Document, new: Document) -> bool:

@@ -107,3 +107,11 @@ def unhex(text: object, *, size: int | None = None, what: str = "value") -> byte
     if size is not None and len(data) != size:
         raise errors.BadAnswer(f"{what} has {len(data)} bytes where {size} are needed", value=text)
     return data
+
+
+def unhex_lower(text: object, *, size: int | None = None, what: str = "value") -> bytes:
+    """As `unhex`, for what we define ourselves (wire, documents, subjects): one value has one spelling, in lower case."""
+    data = unhex(text, size=size, what=what)
+    if text != hex0x(data):
+        raise errors.BadAnswer(f"{what} is not lower-case 0x-hex", value=text)
+    return data

@@ -187,14 +187,14 @@ def subject_hash(parts: Sequence[str]) -> bytes:
             return hashing.keccak256(hashing.abi_encode("operator", protocol, _word(validator)))
         case ["validator", public_key]:
             return hashing.keccak256(
-                hashing.abi_encode("validator", hashing.Dynamic(hashing.unhex(public_key, size=48)))
+                hashing.abi_encode("validator", hashing.Dynamic(hashing.unhex_lower(public_key, size=48)))
             )
         case _:
             raise ValueError(f"no subject has the parts {parts!r}")
 
 
 def _word(text: str) -> bytes:
-    return hashing.unhex(text, size=32, what="subject word")
+    return hashing.unhex_lower(text, size=32, what="subject word")
 
 
 def delegation_parts(*, protocol: str, validator: bytes, delegator: bytes) -> tuple[str, ...]:

@@ -15,6 +15,10 @@ import msgspec
 from domain import errors, hashing, statement
 
 MAX_CHUNK_LEAVES = 4096
+MAX_PARTS_CHARACTERS = 512
+"""The longest subject is a delegation: two words and two short names."""
+RECEIPT_NUMBER_BITS = 63
+"""Databases count in signed 64-bit integers."""
 T = TypeVar("T")
 _DECIMAL = re.compile(r"(?:0|[1-9][0-9]{0,77})\Z")
 
@@ -210,7 +214,7 @@ def _values(wire: msgspec.Struct) -> dict[str, int | bytes]:
         if name in _BITS:
             found[name] = uint(text, bits=_BITS[name], what=name)
         else:
-            found[name] = hashing.unhex(text, size=32, what=name)
+            found[name] = hashing.unhex_lower(text, size=32, what=name)
     return found
 
 
@@ -220,10 +224,10 @@ def receipt_to_wire(receipt: statement.Receipt) -> ReceiptWire:
 
 def receipt_from_wire(wire: ReceiptWire) -> statement.Receipt:
     return statement.Receipt(
-        digest=hashing.unhex(wire.digest, size=32, what="receipt.digest"),
-        attester=hashing.unhex(wire.attester, size=20, what="receipt.attester"),
-        receipt_number=uint(wire.receipt_number, bits=64, what="receipt.receiptNumber"),
-        previous_receipt=hashing.unhex(wire.previous_receipt, size=32, what="receipt.previousReceipt"),
+        digest=hashing.unhex_lower(wire.digest, size=32, what="receipt.digest"),
+        attester=hashing.unhex_lower(wire.attester, size=20, what="receipt.attester"),
+        receipt_number=uint(wire.receipt_number, bits=RECEIPT_NUMBER_BITS, what="receipt.receiptNumber"),
+        previous_receipt=hashing.unhex_lower(wire.previous_receipt, size=32, what="receipt.previousReceipt"),
     )
 
 
@@ -240,18 +244,20 @@ def leaf_to_wire(leaf: statement.Leaf) -> LeafWire:
 
 def leaf_from_wire(wire: LeafWire) -> statement.Leaf:
     """The leaf, with its subject recomputed from its readable parts."""
-    subject = hashing.unhex(wire.subject, size=32, what="leaf.subject")
+    subject = hashing.unhex_lower(wire.subject, size=32, what="leaf.subject")
+    if sum(map(len, wire.parts)) > MAX_PARTS_CHARACTERS:
+        raise errors.BadAnswer("leaf.parts are too long", value=wire.parts[:1])
     try:
         recomputed = statement.subject_hash(wire.parts)
     except ValueError:
-        raise errors.BadAnswer("leaf.parts name no known subject", value=wire.parts) from None
+        raise errors.BadAnswer("leaf.parts name no known subject", value=wire.parts[:1]) from None
     if recomputed != subject:
         raise errors.BadAnswer("leaf.subject is not the hash of its parts", value=wire.subject)
     if wire.kind not in statement.KIND_NAMES:
         raise errors.BadAnswer("leaf.kind is unknown", value=wire.kind)
     return statement.Leaf(
         subject=subject,
-        asset=hashing.unhex(wire.asset, size=20, what="leaf.asset"),
+        asset=hashing.unhex_lower(wire.asset, size=20, what="leaf.asset"),
         kind=wire.kind,
         reward=uint(wire.cumulative_reward, bits=256, what="leaf.cumulativeReward"),
         penalty=uint(wire.cumulative_penalty, bits=256, what="leaf.cumulativePenalty"),

@@ -37,17 +37,23 @@ async def put(c: Connection, *, id: bytes, stream: bytes, kind: str, payload: by
 
 async def due(c: Connection, *, now_s: float, limit: int) -> list[Item]:
     """Open rows whose time has come and that wait for nothing before them in their stream; every stream's first before any
-    stream's second."""
+    stream's second.
+
+    A replacement goes before every open attestation of its stream: the vote it withdraws may still be among them, and must never
+    be counted upstream before its withdrawal is there. While a replacement waits, so does its whole stream."""
     now = int(now_s)
     open_ = outbox.c.receipt.is_(None)
+    withdraws = outbox.c.kind == "replacement"
     # Where each stream stops, found once: looking back from every row would cost the square of a long outage.
     stop = (
-        sa.select(outbox.c.stream, sa.func.min(outbox.c.position).label("position"))
+        sa.select(outbox.c.stream, sa.func.min(sa.case((withdraws, 0), else_=outbox.c.position)).label("position"))
         .where(open_, outbox.c.next_s > now, outbox.c.blocks == 1)
         .group_by(outbox.c.stream)
         .subquery()
     )
-    place = sa.func.row_number().over(partition_by=outbox.c.stream, order_by=outbox.c.position)
+    place = sa.func.row_number().over(
+        partition_by=outbox.c.stream, order_by=(sa.case((withdraws, 0), else_=1), outbox.c.position)
+    )
     ready = (
         sa.select(outbox.c.position, place.label("place"))
         .outerjoin(stop, stop.c.stream == outbox.c.stream)

@@ -229,6 +229,11 @@ def _check(header: domain_statement.Header, body: domain_statement.Body) -> None
             )
 
 
+async def carry_text(c: Connection, carry_hash: bytes) -> bytes:
+    """The canonical JSON that a header's `carry` is the hash of."""
+    return await _carry(c, carry_hash)
+
+
 async def _pack(text: bytes) -> bytes:
     if len(text) <= _PACK_INLINE:
         return zlib.compress(text, 6)

@@ -18,12 +18,15 @@ class Adopted(msgspec.Struct, frozen=True):
     body: statement.Body
 
 
-def check(
-    document: deployment.Document,
-    stream: deployment.Stream,
-    certificate: wire.Certificate,
-    body: statement.Body,
-) -> Adopted:
+class Certified(msgspec.Struct, frozen=True):
+    """A header that the document's signers signed. Its body is still to be fetched: only now is its size known to be theirs."""
+
+    header: statement.Header
+    digest: bytes
+    config_digest: bytes
+
+
+def certify(document: deployment.Document, stream: deployment.Stream, certificate: wire.Certificate) -> Certified:
     """Raises BadAnswer naming the first thing that does not hold."""
     header = wire.header_from_wire(certificate.header)
     config_digest = document.config_digest(stream, header.sequence)
@@ -35,8 +38,13 @@ def check(
     digest = statement.header_digest(header, domain)
     _check_header(document, stream, header)
     _check_signatures(document.epoch_at(stream, header.sequence), digest, certificate.signatures)
-    _check_body(header, body)
-    return Adopted(header, digest, config_digest, body)
+    return Certified(header, digest, config_digest)
+
+
+def check(certified: Certified, body: statement.Body) -> Adopted:
+    """The certified frame with its body, if the body is what was signed."""
+    _check_body(certified.header, body)
+    return Adopted(certified.header, certified.digest, certified.config_digest, body)
 
 
 def _check_header(document: deployment.Document, stream: deployment.Stream, header: statement.Header) -> None:

@@ -14,7 +14,7 @@ from typing import Protocol
 from agent.reporting import adoption
 from agent.reporting.sinks import http
 from agent.services.plan import StreamPlan
-from domain import chain, deployment, errors, hashing, statement
+from domain import chain, deployment, errors, statement
 from kit import faults, runtime
 from store import blocks, book, cursors, gaps, journal, statements
 
@@ -61,18 +61,19 @@ class AdoptService:
     async def step(self) -> float:
         async with self._book.read() as c:
             pending = await gaps.pending(c)
+            seen = await cursors.get(c, "index")
         if not pending:
             return IDLE_S
         self._gap = pending[0].first
         found = [await self._newest(plan) for plan in self._plans]
         anchors = [await self._anchor(item) for item in found]
         edge = min(anchors, key=lambda header: header.number)
-        if edge.number < self._gap:
+        if edge.number < self._gap or (seen is not None and edge.number <= seen.number):
             raise errors.Transient(
                 f"the node has no history from block {self._gap} and the hub has sealed only up to block {edge.number}",
                 cure="wait for the other agents, or give this agent a node with history",
             )
-        await self._move(found, anchors, edge, [gap.id for gap in pending if gap.first <= edge.number])
+        await self._move(found, anchors, edge, seen)
         for bell in self._downstream:
             bell.ring()
         return 0.0
@@ -82,16 +83,18 @@ class AdoptService:
         digest = None if sequence is None else await self._hub.sealed_digest(plan.stream.id(), sequence)
         if digest is None:
             raise errors.Transient(f"the hub has sealed no frame of stream {plan.stream.name} yet")
-        certificate = await self._hub.certificate(digest)
-        root = hashing.unhex(certificate.header.body_root, size=32, what="bodyRoot")
-        leaf_count = int(certificate.header.leaf_count) if certificate.header.leaf_count.isdecimal() else 0
-        body = await self._hub.body(root, digest, leaf_count=leaf_count)
-        adopted = await asyncio.to_thread(adoption.check, self._document, plan.stream, certificate, body)
-        if adopted.digest != digest or adopted.header.sequence != sequence:
+        try:
+            certificate = await self._hub.certificate(digest)
+        except http.Refused as error:
+            raise errors.Transient(f"the hub shows no certificate for frame {sequence}: {error.what}") from None
+        certified = await asyncio.to_thread(adoption.certify, self._document, plan.stream, certificate)
+        if certified.digest != digest or certified.header.sequence != sequence:
             raise errors.BadAnswer(
-                "the hub handed out another statement than was asked for", value=adopted.header.sequence
+                "the hub handed out another statement than was asked for", value=certified.header.sequence
             )
-        return adopted
+        header = certified.header
+        body = await self._hub.body(header.body_root, digest, leaf_count=header.leaf_count)
+        return await asyncio.to_thread(adoption.check, certified, body)
 
     async def _anchor(self, item: adoption.Adopted) -> chain.Header:
         """The frame's last block as our own node has it. Two parties have to lie for a wrong one to pass."""
@@ -112,20 +115,21 @@ class AdoptService:
         found: Sequence[adoption.Adopted],
         anchors: Sequence[chain.Header],
         edge: chain.Header,
-        closed: Sequence[int],
+        seen: cursors.Cursor | None,
     ) -> None:
+        """One transaction, fenced by the cursor this step began with: the index may have found its history meanwhile."""
         at_s = int(self._clock.now())
         faults.point("adopt.before_commit")
         async with self._book.write() as c:
-            seen = await cursors.get(c, "index")
             generation = 0 if seen is None else seen.generation + 1
+            await cursors.advance(c, "index", seen=seen, to=cursors.Cursor(edge.number, edge.hash, generation))
             for plan, item in zip(self._plans, found, strict=True):
                 await statements.save(c, stored(plan.stream.id(), item), at_s=at_s)
             await blocks.insert(c, list({header.hash: header for header in anchors}.values()), proof="bloom")
-            await cursors.put(c, "index", cursors.Cursor(edge.number, edge.hash, generation))
             await journal.append(c, kind="adopted", ref=edge.ref, generation=generation, at_s=at_s)
-            for gap_id in closed:
-                await gaps.close(c, gap_id, by_digest=found[0].digest)
+            for gap in await gaps.pending(c):
+                if gap.first <= edge.number:
+                    await gaps.close(c, gap.id, by_digest=found[0].digest)
         faults.point("adopt.after_commit")
 
 

@@ -6,16 +6,22 @@ refusal is kept with its reason and asked again rarely, and neither ever stops i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 from agent.reporting import receipts as judge
 from agent.reporting.sinks import http
 from domain import deployment, errors, hashing, wire
 from kit import faults, runtime
-from store import book, outbox, receipts, statements
+from store import book, latches, outbox, receipts, statements, votes
 
 IDLE_S = 1.0
+LATCHED_S = 5.0
 BATCH = 16
+LATCH = "votes"
+MAX_UPLOADS = 16
+"""Frames of one wanted root to offer in one step: a root repeats while nobody earns, but its carry rarely changes."""
 REFUSED_RETRY_S = 60
 """A refusal is a matter of documents or keys: a person changes those, so a minute is soon enough."""
 
@@ -56,14 +62,22 @@ class ReportService:
         self._clock = clock
         self._wanted: dict[bytes, None] = {}
         self._working: str = ""
+        self._greeted = False
 
     def cursor(self) -> object:
         return self._working
 
     async def step(self) -> float:
         async with self._book.read() as c:
+            held_by = await latches.active(c)
             due = await outbox.due(c, now_s=int(self._clock.now()), limit=BATCH)
+        if held_by:
+            # What was signed before somebody saw the trouble must not leave after it.
+            self.state.last_error = f"votes are held back by latch {held_by[0].name}"
+            return LATCHED_S
         try:
+            if not await self._greet():
+                return LATCHED_S
             held: set[bytes] = set()
             for item in due:
                 self._working = item.id.hex()
@@ -77,6 +91,36 @@ class ReportService:
             raise
         self.state.reachable, self.state.last_error = True, ""
         return 0.0 if len(due) == BATCH or uploaded else IDLE_S
+
+    async def _greet(self) -> bool:
+        """Once a start: what the hub holds of this signer beyond our receipts must be votes of this book. A book that was lost or set
+        up anew would sign a second time without knowing the first, which is equivocation. False when that is so."""
+        if self._greeted:
+            return True
+        async with self._book.read() as c:
+            last = await receipts.last(c, hub=self._hub.url, attester=self._attester)
+        number = 0 if last is None else last.number
+        while page := await self._hub.receipts(self._attester, first=number + 1):
+            for signed in page:
+                kept = judge.verify(signed, document=self._document, chain_id=self._chain_id, attester=self._attester)
+                async with self._book.read() as c:
+                    known = await votes.by_digest(c, kept.digest)
+                if known is None:
+                    await self._latch(kept)
+                    return False
+                number = max(kept.number, number + 1)
+        self._greeted = True
+        return True
+
+    async def _latch(self, kept: judge.Kept) -> None:
+        reason = (
+            f"the hub holds vote {hashing.hex0x(kept.digest)} of this signer (receipt {kept.number}), which this book does not know: "
+            "restore the newest book, or clear this latch if the old votes are known to be the same"
+        )
+        async with self._book.write() as c:
+            await latches.set(c, LATCH, reason=reason, at_s=int(self._clock.now()))
+        self._greeted = True  # after a person cleared the latch this start goes on
+        self.state.last_error = reason
 
     async def _deliver(self, item: outbox.Item) -> bool:
         """False when the rest of the item's stream has to wait for it.
@@ -171,19 +215,32 @@ class ReportService:
         uploaded = False
         for root in list(self._wanted):
             async with self._book.read() as c:
-                found = await statements.by_body_root(c, root)
-            for stored in found:
-                if stored.origin != "derived":
-                    continue
-                for chunk in wire.chunk_body(stored.changed, stored.body.carry, stored.header):
-                    faults.point("report.before_upload")
-                    try:
-                        await self._hub.upload(chunk)
-                    except http.Refused as error:
-                        if error.status != 409:  # 409: somebody else's copy arrived first
-                            self.state.refused += 1
-                            self.state.last_error = str(error)
-                        break
-                    uploaded = True
+                found = await statements.headers_by_body_root(c, root)
+            for slim in _offers(found):
+                uploaded = await self._upload(slim) or uploaded
             self._wanted.pop(root)
         return uploaded
+
+    async def _upload(self, slim: statements.Slim) -> bool:
+        async with self._book.read() as c:
+            changed = await statements.changed(c, slim.digest)
+            carry = await statements.carry_text(c, slim.header.carry)
+        for chunk in wire.chunk_body(changed, carry, slim.header):
+            faults.point("report.before_upload")
+            try:
+                await self._hub.upload(chunk)
+            except http.Refused as error:
+                if error.status != 409:  # 409: not this frame, or somebody else's copy arrived first
+                    self.state.refused += 1
+                    self.state.last_error = str(error)
+                return False
+        return True
+
+
+def _offers(found: Sequence[statements.Slim]) -> list[statements.Slim]:
+    """The frames a hub can mean by a root: of those with one carry only the first differs from the frame before it. Newest first."""
+    firsts: dict[bytes, statements.Slim] = {}
+    for slim in sorted(found, key=lambda slim: slim.sequence):
+        if slim.origin == "derived":
+            firsts.setdefault(slim.header.carry, slim)
+    return sorted(firsts.values(), key=lambda slim: slim.sequence, reverse=True)[:MAX_UPLOADS]

@@ -17,6 +17,9 @@ from domain import errors, hashing, statement, wire
 MAX_BYTES = 64 << 20
 """A page of 4,096 leaves is under 3 MiB; a carry of a large stream is the most there can be."""
 
+REFUSED_S = 30.0
+"""When to ask again what the hub refused to answer."""
+
 T = TypeVar("T")
 
 
@@ -115,10 +118,12 @@ class HubClient:
         return None
 
     async def certificate(self, digest: bytes) -> wire.Certificate:
-        return await self._get(f"/v1/statements/{hashing.hex0x(digest)}", wire.Certificate)
+        """Raises Refused when the hub has none."""
+        path = f"/v1/statements/{hashing.hex0x(digest)}"
+        return wire.decode(await self._request("GET", path, None), wire.Certificate, what=f"the hub's answer to {path}")
 
     async def body(self, root: bytes, digest: bytes, *, leaf_count: int) -> statement.Body:
-        """All pages. `leaf_count` of the signed header bounds what a hub can make us read."""
+        """All pages. `leaf_count` must come from a header whose signatures were checked: it bounds what a hub can make us read."""
         leaves: list[statement.Leaf] = []
         carry, page, pages = "", 0, 1
         while page < pages:
@@ -135,7 +140,17 @@ class HubClient:
         return wire.decode(await self._request("POST", path, payload), type_, what=f"the hub's answer to {path}")
 
     async def _get(self, path: str, type_: type[T]) -> T:
-        return wire.decode(await self._request("GET", path, None), type_, what=f"the hub's answer to {path}")
+        """A refused question is a matter of configuration or of a proxy in between: asked again later, never a reason to stop."""
+        try:
+            answer = await self._request("GET", path, None)
+        except Refused as error:
+            shown = path.partition("?")[0]
+            raise errors.Transient(
+                f"the hub refuses {shown}: {error.what}",
+                cure="check hub.url and hub.token_file",
+                retry_after_s=REFUSED_S,
+            ) from None
+        return wire.decode(answer, type_, what=f"the hub's answer to {path}")
 
     async def _request(self, method: str, path: str, payload: bytes | None) -> bytes:
         body_out = None if payload is None else io.BytesIO(payload)  # aiohttp warns of large bytes objects
