@@ -136,7 +136,8 @@ def _summary(console: Console, playing: demo.Demo, result: demo.Result, *, folde
         f"  equals the chain    {mark}: every row against receipts, every leaf against contract views", soft_wrap=True
     )
     for text in result.differences[:20]:
-        console.print(f"  [red]difference[/red] {text}", highlight=False, markup=True, soft_wrap=True)
+        console.print("  [red]difference[/red]", end=" ")
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
     page = playing.view.addresses.get("agent-1", "")
     console.print(
         f"\n  status page   {page}/ while it runs (--keep), and {folder / 'status.html'}",

@@ -26,6 +26,7 @@ SLOTS = 11
 """Finality is twice this behind the head: just deep enough for a reorg of 20 blocks."""
 DEADLINE_S = 60.0
 LOOK_S = 0.05
+MARKER = ".stakeside-demo"
 STEPS = 35
 """Operations between two turns of the story."""
 
@@ -95,9 +96,7 @@ class Demo:
 
     async def __aenter__(self) -> Demo:
         folder = self.options.folder
-        if folder.exists():
-            shutil.rmtree(folder)
-        folder.mkdir(parents=True)
+        clear(folder)
         node = anvil.Anvil(slots_in_an_epoch=SLOTS, accounts=24)
         self.node = await self._stack.enter_async_context(node)
         self.client = await self._stack.enter_async_context(rpc.Rpc(node.url))
@@ -339,6 +338,20 @@ class Demo:
     def _say(self, what: str) -> None:
         self.view.told.append(what)
         self._tell(what)
+
+
+def clear(folder: Path) -> None:
+    """An empty folder of our own. Raises BadConfig rather than empty somebody else's."""
+    if folder.exists() and any(folder.iterdir()):
+        if not (folder / MARKER).exists():
+            raise errors.BadConfig(
+                "the folder holds files that are not a demo's",
+                value=str(folder),
+                cure="choose another --folder, or empty it yourself",
+            )
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / MARKER).write_text("stakeside demo empties this folder at every start\n")
 
 
 def plant(book: Path) -> None:

@@ -272,6 +272,7 @@ class Simulation:
             waited = time.monotonic() - begin
             if waited > PATIENCE_S and not renewed:
                 renewed = True
+                await self._refuse_latched()
                 self.outcome.restarts += 1
                 await self._agent.kill()
                 await self._start()
@@ -279,6 +280,14 @@ class Simulation:
                 where = f"index {index and index[0]} of {head}, {len(self._book.frames())} of {frames} frames"
                 raise errors.StakesideError(f"the healed agent did not catch up: {where}", value=self._agent.tail())
             await asyncio.sleep(fleet.LOOK_S)
+
+    async def _refuse_latched(self) -> None:
+        """A restart would hide a service that gave up: a lie must never be enough for that."""
+        status = await self._agent.status()
+        services = {} if status is None else status["services"]
+        gone = {name: state["reason"] for name, state in services.items() if state["status"] == "latched"}
+        if gone:
+            raise errors.StakesideError("a service of the healed agent had given up", value=gone)
 
     async def _compare(self) -> str | None:
         wrong = [f"latched: {reason}" for reason in self._book.latches()]
