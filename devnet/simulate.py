@@ -284,7 +284,7 @@ class Simulation:
     async def _refuse_latched(self) -> None:
         """A restart would hide a service that gave up: a lie must never be enough for that."""
         status = await self._agent.status()
-        services = {} if status is None else status["services"]
+        services: dict[str, dict[str, str]] = {} if status is None else status["services"]
         gone = {name: state["reason"] for name, state in services.items() if state["status"] == "latched"}
         if gone:
             raise errors.StakesideError("a service of the healed agent had given up", value=gone)
