@@ -148,6 +148,18 @@ cursor = sa.Table(
     **_KEYED,
 )
 
+# Which blocks were read for which logs (`store.coverage`): a row for each unbroken run.
+coverage = sa.Table(
+    "coverage",
+    metadata,
+    sa.Column("protocol", sa.Text, primary_key=True),
+    _bytes("fingerprint", 32, primary_key=True),
+    _whole("proof", primary_key=True),
+    _whole("first", primary_key=True),
+    _whole("last"),
+    **_KEYED,
+)
+
 journal = sa.Table(
     "journal",
     metadata,

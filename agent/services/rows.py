@@ -23,6 +23,11 @@ class Decoder(Protocol):
     def name(self) -> str: ...
 
     @property
+    def fingerprint(self) -> bytes:
+        """Of all that decides which logs are its own and what they mean."""
+        ...
+
+    @property
     def addresses(self) -> tuple[bytes, ...]: ...
 
     @property

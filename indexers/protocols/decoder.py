@@ -11,7 +11,7 @@ from typing import cast
 
 import msgspec
 
-from domain import chain, errors, events
+from domain import chain, errors, events, hashing
 from indexers.protocols import abi, abitypes, checks, grammar, manifest
 
 Handler = Callable[[chain.Log, int], events.StakingEvent]
@@ -23,8 +23,10 @@ Get = Callable[[tuple[bytes, ...], bytes], object]
 class Decoder:
     """The logs of one protocol on one network."""
 
-    def __init__(self, name: str, handlers: Mapping[bytes, Handler]) -> None:
+    def __init__(self, name: str, handlers: Mapping[bytes, Handler], *, fingerprint: bytes) -> None:
+        """`fingerprint` names all that decides which logs are wanted and what they mean."""
         self.name = name
+        self.fingerprint = fingerprint
         self._handlers = dict(handlers)
         self.addresses: tuple[bytes, ...] = tuple(sorted({key[:20] for key in handlers}))
         self.topics: tuple[bytes, ...] = tuple(sorted({key[20:] for key in handlers}))
@@ -49,7 +51,7 @@ class Decoder:
 def compile(source: manifest.Manifest) -> Decoder:
     """Raises BadConfig for a manifest that can say more than this version can index."""
     handlers = {source.addresses[rule.emitter] + rule.signature.topic0: _handler(rule) for rule in source.indexed()}
-    return Decoder(source.name, handlers)
+    return Decoder(source.name, handlers, fingerprint=_fingerprint(source))
 
 
 def fields(signature: abitypes.Signature) -> Callable[[chain.Log], dict[str, abi.Value]]:
@@ -65,6 +67,27 @@ def fields(signature: abitypes.Signature) -> Callable[[chain.Log], dict[str, abi
             raise _parked(signature.name, log, error) from None
 
     return read_fields
+
+
+def _fingerprint(source: manifest.Manifest) -> bytes:
+    """keccak256 of the rules as canonical JSON, in no order of a file. How well logs are proven and where they begin is not in it."""
+    rules = [
+        {
+            "address": hashing.hex0x(source.addresses[rule.emitter]),
+            "topic0": hashing.hex0x(rule.signature.topic0),
+            "kind": rule.signature.kind,
+            "inputs": [[p.name, p.type.canonical, p.indexed] for p in rule.signature.inputs],
+            "means": rule.means,
+            "fields": {name: _source(field) for name, field in rule.fields.items()},
+        }
+        for rule in source.indexed()
+    ]
+    return hashing.keccak256(hashing.canonical_json(sorted(rules, key=hashing.canonical_json)))
+
+
+def _source(field: grammar.Source) -> dict[str, object]:
+    # An integer may be wider than JSON's.
+    return {name: str(value) if type(value) is int else value for name, value in msgspec.structs.asdict(field).items()}
 
 
 def _handler(rule: checks.Rule) -> Handler:

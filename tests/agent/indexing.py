@@ -22,6 +22,7 @@ DEPLOYMENT = bytes(32)
 _RUNTIME = "365f5f375f3560f81c6013573360aa365fa2005b60aa365fa100"
 _CREATION = "0x60" + f"{len(_RUNTIME) // 2:02x}" + "600a5f3960" + f"{len(_RUNTIME) // 2:02x}" + "5ff3" + _RUNTIME
 TOPIC = hashing.word(0xAA)
+FINGERPRINT = hashing.word(0xF1)
 BAD = "0xff" + "00" * 31
 
 
@@ -31,8 +32,9 @@ class Decoder:
     name = "tiny"
     topics = (TOPIC,)
 
-    def __init__(self, address: bytes) -> None:
+    def __init__(self, address: bytes, fingerprint: bytes = FINGERPRINT) -> None:
         self.addresses = (address,)
+        self.fingerprint = fingerprint
 
     def wants(self, log: chain.Log) -> bool:
         return log.address in self.addresses and log.topics[:1] == self.topics

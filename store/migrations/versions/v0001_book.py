@@ -63,6 +63,17 @@ CREATE TABLE cursor (
  WITHOUT ROWID,
  STRICT""",
     """\
+CREATE TABLE coverage (
+    protocol TEXT NOT NULL,
+    fingerprint BLOB NOT NULL CHECK (length(fingerprint) = 32),
+    proof INTEGER NOT NULL,
+    first INTEGER NOT NULL,
+    last INTEGER NOT NULL,
+    CONSTRAINT pk_coverage PRIMARY KEY (protocol, fingerprint, proof, first)
+)
+ WITHOUT ROWID,
+ STRICT""",
+    """\
 CREATE TABLE journal (
     id INTEGER NOT NULL,
     at_s INTEGER NOT NULL,
@@ -373,6 +384,15 @@ CREATE TABLE cursor (
     hash BYTEA NOT NULL CHECK (length(hash) = 32),
     generation BIGINT NOT NULL,
     CONSTRAINT pk_cursor PRIMARY KEY (name)
+)""",
+    """\
+CREATE TABLE coverage (
+    protocol TEXT NOT NULL,
+    fingerprint BYTEA NOT NULL CHECK (length(fingerprint) = 32),
+    proof BIGINT NOT NULL,
+    first BIGINT NOT NULL,
+    last BIGINT NOT NULL,
+    CONSTRAINT pk_coverage PRIMARY KEY (protocol, fingerprint, proof, first)
 )""",
     """\
 CREATE TABLE journal (

@@ -216,3 +216,28 @@ amount = "amount"
     for bad in (words(1 << 128), b"\1" + bytes(31)):
         with pytest.raises(errors.Parked, match="uint128"):
             compiled.decode(msgspec.structs.replace(log, data=b"\x77" * 32 + bad + word(BOB)), 99)
+
+
+def test_a_fingerprint_is_the_same_for_the_same_rules_in_any_order() -> None:
+    again = msgspec.structs.replace(MANIFEST, rules=MANIFEST.rules[::-1])
+    assert decoder.compile(again).fingerprint == DECODER.fingerprint
+    assert len(DECODER.fingerprint) == 32
+
+
+def test_a_fingerprint_follows_every_wanted_log_and_every_meaning() -> None:
+    first = MANIFEST.rules[0]
+    changed = [
+        msgspec.structs.replace(MANIFEST, rules=MANIFEST.rules[1:]),
+        msgspec.structs.replace(MANIFEST, addresses={name: bytes(20) for name in MANIFEST.addresses}),
+    ]
+    swapped = {**first.fields, "validator": first.fields["delegator"], "delegator": first.fields["validator"]}
+    changed.append(
+        msgspec.structs.replace(MANIFEST, rules=(msgspec.structs.replace(first, fields=swapped), *MANIFEST.rules[1:]))
+    )
+    found = {decoder.compile(item).fingerprint for item in changed} | {DECODER.fingerprint}
+    assert len(found) == len(changed) + 1
+
+
+def test_a_fingerprint_names_neither_proof_nor_start() -> None:
+    later = msgspec.structs.replace(MANIFEST, start=MANIFEST.start + 5)
+    assert decoder.compile(later).fingerprint == DECODER.fingerprint
