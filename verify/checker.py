@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar, cast
 
@@ -76,7 +77,7 @@ class _Stages:
 def _check(
     stages: _Stages, statement: contents.Statement, *, rpc: str | None, full: bool, document_path: str | Path | None
 ) -> None:
-    _document(stages, statement, document_path)
+    statement = _document(stages, statement, document_path)
     frame = stages.get("header", lambda: checks.place(statement))
     if frame is None:
         return
@@ -99,18 +100,25 @@ def _check(
         _chain_step(stages, step, rpc, full=full)
 
 
-def _document(stages: _Stages, statement: contents.Statement, path: str | Path | None) -> None:
+def _document(stages: _Stages, statement: contents.Statement, path: str | Path | None) -> contents.Statement:
+    """The statement, to be judged by the reader's own document when that continues the file's: it may know of signers who were
+    replaced since, or of a revision."""
     theirs = statement.document
     if path is None:
         stages.run("document", lambda: f"deployment {hexed(theirs.deployment)}")
         stages.note("document", "it comes from the file itself: compare it with your copy, or pass --document")
-        return
+        return statement
 
-    def compare() -> str:
-        document.check_against(_own_document(path), theirs)
-        return f"your copy agrees, deployment {hexed(theirs.deployment)}"
+    def compare() -> document.Document:
+        found = _own_document(path)
+        document.check_against(found, theirs)
+        return found
 
-    stages.run("document", compare)
+    ours = stages.get("document", compare)
+    if ours is None:
+        return statement
+    stages.run("document", lambda: f"your copy agrees, deployment {hexed(theirs.deployment)}")
+    return replace(statement, document=ours)
 
 
 def _own_document(path: str | Path) -> document.Document:
@@ -119,7 +127,7 @@ def _own_document(path: str | Path) -> document.Document:
         return document.read(strict.parse(data, "your document"))
     try:
         parsed = cast("Json", tomllib.loads(data.decode()))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # ValueError: not TOML, not UTF-8, an endless number
         raise Unusable("your document", f"not TOML: {shown(str(error), quote=False)}") from None
     return document.read(Node(parsed, "your document"))
 

@@ -112,13 +112,13 @@ def signatures(frame: Frame, signed: bytes) -> str:
             raise Difference(where, f"the signature is refused: {error}") from None
         _same(where, "the signature is not by the signer it names", vote.signer, signer)
         if signer not in epoch.signers:
-            raise Difference(where, f"no signer of epoch {epoch.number}", got=signer)
+            raise Difference(where, f"no signer of epoch {epoch.signer_epoch}", got=signer)
         if signer in counted:
             raise Difference(where, "the same signer twice", got=signer)
         counted.add(signer)
     if len(counted) < epoch.k:
         raise Difference(f"{frame.path}.signatures", "too few signers", expected=epoch.k, got=len(counted))
-    return f"{len(counted)} of {len(epoch.signers)} signers, {epoch.k} are needed (epoch {epoch.number})"
+    return f"{len(counted)} of {len(epoch.signers)} signers, {epoch.k} are needed (epoch {epoch.signer_epoch})"
 
 
 # --- body -------------------------------------------------------------------------------------------------------------

@@ -225,7 +225,7 @@ def _receipt(node: Node) -> Receipt:
         deployment=found["deployment"].hex(32),
         digest=inner["digest"].hex(32),
         attester=inner["attester"].hex(20),
-        number=inner["receiptNumber"].decimal(64),
+        number=inner["receiptNumber"].decimal(63),
         previous=inner["previousReceipt"].hex(32),
         signature=found["signature"].hex(65),
     )

@@ -9,7 +9,8 @@ import functools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 
-from verify.primitives import ZERO, keccak, tail, word, words
+from verify.primitives import ZERO, keccak, padded, tail, word, words
+from verify.strict import unhex
 
 HEADER_TYPE = (
     "Statement("
@@ -78,7 +79,7 @@ def typed(separator: bytes, type_text: str, *values: int | bytes) -> bytes:
 def separator(*, name: str, chain_id: int, salt: bytes) -> bytes:
     """All five fields; `verifyingContract` is the zero address."""
     names = (keccak(_DOMAIN_TYPE.encode()), keccak(name.encode()), keccak(b"1"))
-    return keccak(words(*names, chain_id, bytes(20), salt))
+    return keccak(words(*names, chain_id, padded(bytes(20)), salt))
 
 
 def header_digest(header: Header, *, chain_id: int, config_digest: bytes) -> bytes:
@@ -90,7 +91,7 @@ def receipt_digest(
     digest: bytes, attester: bytes, number: int, previous: bytes, *, chain_id: int, deployment: bytes
 ) -> bytes:
     domain = separator(name="stakeside hub", chain_id=chain_id, salt=deployment)
-    return typed(domain, RECEIPT_TYPE, digest, attester, number, previous)
+    return typed(domain, RECEIPT_TYPE, digest, padded(attester), number, previous)
 
 
 def replace_digest(
@@ -130,20 +131,14 @@ def _subject(parts: tuple[str, ...]) -> bytes:
             kind, name = tail(b"operator"), tail(protocol.encode())
             return keccak(words(96, 96 + len(kind), _word(validator)) + kind + name)
         case ["validator", public_key]:
-            kind, key = tail(b"validator"), tail(_unhex(public_key, 48))
+            kind, key = tail(b"validator"), tail(unhex(public_key, 48))
             return keccak(words(64, 64 + len(kind)) + kind + key)
         case _:
             raise ValueError("they name no known subject")
 
 
 def _word(text: str) -> bytes:
-    return _unhex(text, 32)
-
-
-def _unhex(text: str, size: int) -> bytes:
-    if len(text) != 2 + 2 * size or not text.startswith("0x") or text != text.lower():
-        raise ValueError(f"an identity is not lower-case 0x-hex of {size} bytes")
-    return bytes.fromhex(text[2:].replace(" ", "?"))
+    return unhex(text, 32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +155,7 @@ class Leaf:
         return (self.subject, self.asset, self.kind)
 
     def hash(self) -> bytes:
-        return keccak(keccak(words(self.subject, self.asset, self.kind, self.reward, self.penalty)))
+        return keccak(keccak(words(self.subject, padded(self.asset), self.kind, self.reward, self.penalty)))
 
     def name(self) -> str:
         return f"leaf ({', '.join(self.parts)}) kind {self.kind} ({KINDS.get(self.kind, 'unknown')})"
@@ -210,4 +205,4 @@ def config_digest(
     """abi.encode(bytes32, uint64, address[], uint16, bytes32); signers and (stream, ruleset) pairs in ascending order."""
     packed = keccak(b"".join(stream + ruleset for stream, ruleset in sorted(rulesets)))
     head = words(deployment, signer_epoch, 5 * 32, k, packed)
-    return keccak(head + word(len(signers)) + words(*sorted(signers)))
+    return keccak(head + word(len(signers)) + words(*map(padded, sorted(signers))))

@@ -5,7 +5,8 @@ The immutable part (name, chains, streams) is hashed to `deployment`; a frame's 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import cast
 
 from verify import digests
 from verify.primitives import canonical, hexed, keccak
@@ -42,11 +43,13 @@ class Stream:
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    number: int
+    """`signers` ascending: their order in the document means nothing."""
+
+    signer_epoch: int
     signers: tuple[bytes, ...]
     k: int
     rulesets: dict[str, bytes]
-    starts: dict[str, int]
+    from_sequence: dict[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +57,24 @@ class Revision:
     stream: str
     sequence: int
     through: int
-    number: int
+    revision: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiptKey:
+    address: bytes
+    first_receipt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    accounts: str
+    address: bytes
+    from_sequence: int
+
+
+Entry = Epoch | Revision | ReceiptKey | Member
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +85,17 @@ class Document:
     streams: tuple[Stream, ...]
     epochs: tuple[Epoch, ...]
     revisions: tuple[Revision, ...]
-    receipt_keys: tuple[tuple[bytes, int], ...]
-    appended: dict[str, tuple[Json, ...]]
-    """The append-only lists as they stand in the file, for comparison with another copy of the document."""
+    receipt_keys: tuple[ReceiptKey, ...]
+    members: tuple[Member, ...]
+
+    def appended(self) -> dict[str, tuple[Entry, ...]]:
+        """The append-only lists, defaults filled in."""
+        return {
+            "epochs": self.epochs,
+            "receipt_keys": self.receipt_keys,
+            "revisions": self.revisions,
+            "members": self.members,
+        }
 
     def chain(self, stream: Stream) -> Chain:
         return next(chain for chain in self.chains if chain.id == stream.chain)
@@ -81,25 +109,29 @@ class Document:
     def epoch(self, stream: Stream, sequence: int) -> Epoch:
         """The last epoch that starts for the stream at or before the frame."""
         for epoch in reversed(self.epochs):
-            if epoch.starts.get(stream.name, sequence + 1) <= sequence:
+            if epoch.from_sequence.get(stream.name, sequence + 1) <= sequence:
                 return epoch
         raise Unusable("document.epochs", f"no epoch covers frame {sequence} of stream {shown(stream.name)}")
 
     def ruleset(self, stream: Stream, sequence: int) -> bytes:
         epoch = self.epoch(stream, sequence)
         if stream.name not in epoch.rulesets:
-            raise Unusable(f"document.epochs[{epoch.number}].rulesets", f"no ruleset for stream {shown(stream.name)}")
+            raise Unusable(
+                f"document.epochs[{epoch.signer_epoch}].rulesets", f"no ruleset for stream {shown(stream.name)}"
+            )
         return epoch.rulesets[stream.name]
 
     def config_digest(self, stream: Stream, sequence: int) -> bytes:
         epoch = self.epoch(stream, sequence)
         ids = {listed.name: listed.id for listed in self.streams}
         pairs = [(ids[name], ruleset) for name, ruleset in epoch.rulesets.items()]
-        return digests.config_digest(self.deployment, epoch.number, epoch.signers, epoch.k, pairs)
+        return digests.config_digest(self.deployment, epoch.signer_epoch, epoch.signers, epoch.k, pairs)
 
     def revision(self, stream: Stream, sequence: int) -> int:
         """The highest revision listed for a frame."""
-        numbers = [r.number for r in self.revisions if r.stream == stream.name and r.sequence <= sequence <= r.through]
+        numbers = [
+            r.revision for r in self.revisions if r.stream == stream.name and r.sequence <= sequence <= r.through
+        ]
         return max(numbers, default=0)
 
     def revision_before(self, stream: Stream, sequence: int, revision: int) -> int:
@@ -110,7 +142,7 @@ class Document:
 
     def receipt_key(self, number: int) -> bytes | None:
         """The hub key in force at a receipt number: the last one listed that starts at or before it."""
-        return next((address for address, first in reversed(self.receipt_keys) if first <= number), None)
+        return next((key.address for key in reversed(self.receipt_keys) if key.first_receipt <= number), None)
 
 
 def quorum(signers: int) -> int:
@@ -127,7 +159,7 @@ def read(node: Node) -> Document:
     names = {stream.name for stream in streams}
     empty = Node([], node.path)
     immutable: Json = {"name": name, "chains": chain_json, "streams": stream_json}
-    appended = {key: found.get(key, empty) for key in ("epochs", "receipt_keys", "revisions", "members")}
+    appended = {key: found.get(key, empty) for key in ("receipt_keys", "revisions", "members")}
     document = Document(
         name=name,
         deployment=keccak(canonical(immutable, where=node.path)),
@@ -135,28 +167,53 @@ def read(node: Node) -> Document:
         streams=streams,
         epochs=_epochs(found["epochs"], names),
         revisions=tuple(_revision(item, names) for item in appended["revisions"].items()),
-        receipt_keys=tuple(_receipt_key(item) for item in appended["receipt_keys"].items()),
-        appended={key: tuple(item.value for item in value.items()) for key, value in appended.items()},
+        receipt_keys=_receipt_keys(appended["receipt_keys"]),
+        members=tuple(_member(item) for item in appended["members"].items()),
     )
-    for item in appended["members"].items():
-        member = item.fields("accounts", "address", "from_sequence")
-        member["accounts"].text()
-        member["address"].hex(20)
-        member["from_sequence"].integer()
+    _refuse_holes(document, found["epochs"])
     return document
 
 
 def check_against(ours: Document, theirs: Document) -> None:
-    """`theirs` (in the file) may be older than `ours` (the reader's own copy), never different. Raises Difference."""
+    """`theirs` (in the file) may be older than `ours` (the reader's own copy), never different. Raises Difference.
+
+    Values are compared, not their spelling: a default may be left out, the signers of an epoch may stand in any order."""
     if ours.deployment != theirs.deployment:
         raise Difference("document", "it is another deployment", expected=ours.deployment, got=theirs.deployment)
-    for key, items in theirs.appended.items():
-        known = ours.appended[key]
+    for key, items in theirs.appended().items():
+        known = ours.appended()[key]
         for index, item in enumerate(items):
+            where = f"document.{key}[{index}]"
             if index >= len(known):
-                raise Difference(f"document.{key}[{index}]", "your copy of the document does not have it", got=item)
-            if known[index] != item:
-                raise Difference(f"document.{key}[{index}]", "not your document's", expected=known[index], got=item)
+                raise Difference(where, "your copy of the document does not have it")
+            for field in fields(item):
+                expected, got = getattr(known[index], field.name), getattr(item, field.name)
+                if expected != got:
+                    raise Difference(
+                        f"{where}.{field.name}", "not your document's", expected=_written(expected), got=_written(got)
+                    )
+
+
+def _written(value: object) -> object:
+    """A value of an entry for people: bytes inside of lists and maps as hex, too."""
+    if isinstance(value, tuple):
+        return ", ".join(shown(item) for item in cast("tuple[object, ...]", value))
+    if isinstance(value, dict):
+        pairs = sorted(cast("dict[str, object]", value).items())
+        return ", ".join(f"{shown(name)}: {shown(item)}" for name, item in pairs)
+    return value
+
+
+def _refuse_holes(document: Document, node: Node) -> None:
+    """Every stream has signers from frame 0 on, and every epoch that begins for a stream names its ruleset."""
+    for stream in document.streams:
+        starting = [epoch for epoch in document.epochs if stream.name in epoch.from_sequence]
+        if not starting or starting[0].from_sequence[stream.name] != 0:
+            node.fail(f"no epoch covers frame 0 of stream {shown(stream.name)}")
+        for epoch in starting:
+            if stream.name not in epoch.rulesets:
+                where = f"{node.path}[{epoch.signer_epoch}].rulesets"
+                raise Unusable(where, f"no ruleset for stream {shown(stream.name)}")
 
 
 def _chains(node: Node) -> tuple[tuple[Chain, ...], list[Json]]:
@@ -164,6 +221,8 @@ def _chains(node: Node) -> tuple[tuple[Chain, ...], list[Json]]:
     kept: list[Json] = []
     for item in node.items():
         chain = item.fields("id", "genesis", optional=("finality",))
+        if chain["id"].integer() in {listed.id for listed in chains}:
+            chain["id"].fail("the chain is listed twice")
         finality = chain["finality"].text() if "finality" in chain else "tag"
         rule, _, depth = finality.partition(":")
         if finality != "tag" and not (rule == "depth" and depth.isascii() and depth.isdigit() and len(depth) < 10):
@@ -196,7 +255,7 @@ _STREAM = ("name", "kind", "chain", "protocol", "deployment", "accounts", "asset
 
 def _stream(item: Node) -> tuple[Stream, Json]:
     found = item.fields(*_STREAM)
-    numbers = {name: found[name].integer() for name in ("chain", "start")}
+    numbers = {"chain": found["chain"].integer(), "start": found["start"].integer(low=1)}
     texts = {name: found[name].text() for name in _STREAM if name not in numbers}
     if texts["kind"] not in ("staking", "validators"):
         found["kind"].fail(f"{shown(texts['kind'])} is no kind of stream")
@@ -224,9 +283,9 @@ def _epochs(node: Node, names: set[str]) -> tuple[Epoch, ...]:
     latest: dict[str, int] = {}
     for index, item in enumerate(node.items()):
         epoch = _epoch(item, names)
-        if epoch.number != index:
-            item.fail(f"is numbered {epoch.number}; epochs are numbered 0, 1, 2, … in order")
-        for name, sequence in epoch.starts.items():
+        if epoch.signer_epoch != index:
+            item.fail(f"is numbered {epoch.signer_epoch}; epochs are numbered 0, 1, 2, … in order")
+        for name, sequence in epoch.from_sequence.items():
             if sequence <= latest.get(name, -1):
                 item.fail(f"starts for stream {shown(name)} not after the epoch before it")
             latest[name] = sequence
@@ -254,20 +313,29 @@ def _epoch(item: Node, names: set[str]) -> Epoch:
 
 def _revision(item: Node, names: set[str]) -> Revision:
     found = item.fields("stream", "sequence", "through", "revision", optional=("reason",))
-    if "reason" in found:
-        found["reason"].text()
     revision = Revision(
         found["stream"].text(),
         found["sequence"].integer(),
         found["through"].integer(),
         found["revision"].integer(low=1, high=(1 << 32) - 1),
+        found["reason"].text() if "reason" in found else "",
     )
     if revision.stream not in names or revision.through < revision.sequence:
         item.fail("names a listed stream and runs from `sequence` through `through`")
     return revision
 
 
-def _receipt_key(item: Node) -> tuple[bytes, int]:
-    found = item.fields("address", optional=("first_receipt",))
-    first = found["first_receipt"].integer(low=1) if "first_receipt" in found else 1
-    return found["address"].hex(20), first
+def _receipt_keys(node: Node) -> tuple[ReceiptKey, ...]:
+    keys: list[ReceiptKey] = []
+    for item in node.items():
+        found = item.fields("address", optional=("first_receipt",))
+        first = found["first_receipt"].integer(low=1) if "first_receipt" in found else 1
+        if keys and first <= keys[-1].first_receipt:
+            raise Unusable(f"{item.path}.first_receipt", "not after the first receipt of the key before it")
+        keys.append(ReceiptKey(found["address"].hex(20), first))
+    return tuple(keys)
+
+
+def _member(item: Node) -> Member:
+    found = item.fields("accounts", "address", "from_sequence")
+    return Member(found["accounts"].text(), found["address"].hex(20), found["from_sequence"].integer())

@@ -24,10 +24,21 @@ def keccak(data: bytes) -> bytes:
 
 
 def word(value: int | bytes) -> bytes:
-    """A uint or an address (or any shorter byte string that is right-aligned in its word) as 32 bytes."""
+    """A uint, or a bytes32 as it is."""
     if isinstance(value, int):
+        if not 0 <= value < 1 << 256:
+            raise Unusable("arithmetic", "an amount has no form as an unsigned integer of 256 bits")
         return value.to_bytes(32, "big")
-    return bytes(32 - len(value)) + value
+    if len(value) != 32:
+        raise ValueError(f"a word has 32 bytes, not {len(value)}")
+    return value
+
+
+def padded(address: bytes) -> bytes:
+    """An address as a word."""
+    if len(address) != 20:
+        raise ValueError(f"an address has 20 bytes, not {len(address)}")
+    return bytes(12) + address
 
 
 def words(*values: int | bytes) -> bytes:

@@ -13,7 +13,15 @@ from verify.strict import Node
 
 Item: TypeAlias = "bytes | Sequence[Item]"
 
-_HASHES = ("parentHash", "sha3Uncles", "miner", "stateRoot", "transactionsRoot", "receiptsRoot", "logsBloom")
+_SIZES = {
+    "parentHash": 32,
+    "sha3Uncles": 32,
+    "miner": 20,
+    "stateRoot": 32,
+    "transactionsRoot": 32,
+    "receiptsRoot": 32,
+    "logsBloom": 256,
+}
 _NUMBERS = ("difficulty", "number", "gasLimit", "gasUsed", "timestamp")
 _APPENDED = (
     ("baseFeePerGas", True),  # EIP-1559
@@ -50,7 +58,7 @@ def number(value: int) -> bytes:
 
 def header_hash(block: Node) -> bytes:
     """keccak256 of a header's RLP, with the fields its fork appended as far as the node sends them."""
-    items: list[Item] = [block.get(name).hex() for name in _HASHES]
+    items: list[Item] = [block.get(name).hex(size) for name, size in _SIZES.items()]
     items += [number(block.get(name).quantity(256)) for name in _NUMBERS]
     items += [block.get("extraData").hex(), block.get("mixHash").hex(32), block.get("nonce").hex(8)]
     for name, is_number in _APPENDED:

@@ -19,10 +19,23 @@ Json: TypeAlias = "bool | int | str | list[Json] | dict[str, Json] | None"
 MAX_DEPTH = 32
 """The deepest place of a statement file is nine levels down; a node's answers stay below ten."""
 MAX_DIGITS = 20
-_DECIMAL = re.compile(r"(?:0|[1-9][0-9]{0,77})\Z")
-_HEX = re.compile(r"0x(?:[0-9a-f]{2})*\Z")
+_DECIMAL = re.compile(r"0|[1-9][0-9]{0,77}")
+_HEX = re.compile(r"0x(?:[0-9a-f]{2})*")
+_QUANTITY = re.compile(r"0x(?:0|[1-9a-f][0-9a-f]{0,63})")
 _BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*"?|[\[{]|[\]}]', re.DOTALL)
 _SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def unhex(text: str, size: int | None = None) -> bytes:
+    """Lower-case 0x-hex of `size` bytes, nothing else: one value has one spelling. Raises ValueError saying what it is not.
+
+    `bytes.fromhex` by itself skips white space and takes upper case; it is called here only."""
+    if not _HEX.fullmatch(text):
+        raise ValueError(f"{shown(text)} is not lower-case 0x-hex")
+    data = bytes.fromhex(text[2:])
+    if size is not None and len(data) != size:
+        raise ValueError(f"has {len(data)} bytes where {size} are needed")
+    return data
 
 
 def parse(data: bytes, what: str) -> Node:
@@ -175,24 +188,22 @@ class Node:
     def decimal(self, bits: int) -> int:
         """An unsigned integer as a canonical decimal string."""
         text = self.text()
-        if not _DECIMAL.match(text) or (number := int(text)) >= 1 << bits:
+        if not _DECIMAL.fullmatch(text) or (number := int(text)) >= 1 << bits:
             self.fail(f"{shown(text)} is not a decimal integer of {bits} bits")
         return number
 
     def hex(self, size: int | None = None) -> bytes:
         """Lower-case 0x-hex of `size` bytes."""
         text = self.text()
-        if not _HEX.match(text):
-            self.fail(f"{shown(text)} is not lower-case 0x-hex")
-        data = bytes.fromhex(text[2:])
-        if size is not None and len(data) != size:
-            self.fail(f"has {len(data)} bytes where {size} are needed")
-        return data
+        try:
+            return unhex(text, size)
+        except ValueError as error:
+            self.fail(str(error))
 
     def quantity(self, bits: int = 64) -> int:
         """An unsigned integer as JSON-RPC writes it: 0x-hex without leading zeros."""
         text = self.text()
-        if not re.match(r"0x(?:0|[1-9a-f][0-9a-f]{0,63})\Z", text) or (number := int(text, 16)) >= 1 << bits:
+        if not _QUANTITY.fullmatch(text) or (number := int(text, 16)) >= 1 << bits:
             self.fail(f"{shown(text)} is not a quantity of {bits} bits")
         return number
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 import verify
 from tests.verify import factory
+from verify import digests, primitives
 
 TEXT = json.dumps(factory.example(202, count=3, size=4, most=3))
 DATA = TEXT.encode()
@@ -111,3 +112,83 @@ def test_deep_nesting_is_refused_even_where_the_recursion_limit_was_raised(tmp_p
             assert judged(tmp_path, data).exit_code == 2
     finally:
         sys.setrecursionlimit(limit)
+
+
+def changed(*steps: str | int, value: object) -> bytes:
+    content = json.loads(TEXT)
+    at = content
+    for step in steps[:-1]:
+        at = at[step]
+    at[steps[-1]] = value
+    return json.dumps(content).encode()
+
+
+DOCUMENTS = [
+    (("streams", 1, "accounts"), "all", "streams[1]", "is taken"),
+    (("streams", 1, "name"), "devnet", "streams[1]", "is taken"),
+    (("streams", 0, "start"), 0, "streams[0].start", "outside 1"),
+    (("streams", 0, "chain"), 1, "streams[0]", "not listed"),
+    (("streams", 0, "asset"), "0x" + "\t" * 40, "streams[0].asset", "hex"),
+    (("chains", 0, "genesis"), "0x" + "AB" * 32, "chains[0].genesis", "hex"),
+    (("epochs", 0, "rulesets"), {}, "epochs[0].rulesets", "no ruleset for stream \"devnet\""),
+    (("epochs", 1, "rulesets"), {"devnet": "0x" + "00" * 32}, "epochs[1].rulesets", "no ruleset for stream \"devnet-ours\""),
+    (("epochs", 1, "rulesets", "devnet-ours"), "0x" + "AB" * 32, "epochs[1].rulesets[\"devnet-ours\"]", "hex"),
+    (("epochs", 1, "rulesets", "devnet-ours"), "0x" + "00" * 31, "epochs[1].rulesets[\"devnet-ours\"]", "31 bytes"),
+    (("epochs", 1, "rulesets", "devnet-ours"), None, "epochs[1].rulesets[\"devnet-ours\"]", "string"),
+    (("epochs", 1, "signers", 3), "0x" + "\t" * 40, "epochs[1].signers[3]", "hex"),
+    (("epochs", 1, "signers", 3), "0x12", "epochs[1].signers[3]", "1 bytes"),
+    (("epochs", 1, "signers"), [], "epochs[1].signers", "distinct"),
+    (("epochs", 1, "from_sequence"), {"nowhere": 1}, "epochs[1]", "not listed"),
+    (("epochs", 0, "from_sequence"), {"devnet": 0}, "epochs", "no epoch covers frame 0 of stream \"devnet-ours\""),
+    (("epochs", 0, "from_sequence", "devnet"), 1, "epochs", "no epoch covers frame 0 of stream \"devnet\""),
+    (("receipt_keys", 1, "first_receipt"), 1, "receipt_keys[1].first_receipt", "after"),
+    (("receipt_keys", 1, "address"), "0x\n", "receipt_keys[1].address", "hex"),
+    (("members",), [{"accounts": "ours", "address": "0xAB", "from_sequence": 0}], "members[0].address", "hex"),
+    (("revisions",), [{"stream": "nowhere", "sequence": 0, "through": 0, "revision": 1}], "revisions[0]", "listed"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("place", "value", "where", "says"), DOCUMENTS)
+def test_a_document_that_cannot_work_is_named_wherever_it_comes_from(
+    tmp_path: Path, place: tuple[str | int, ...], value: object, where: str, says: str
+) -> None:
+    broken = changed("document", *place, value=value)
+    own = tmp_path / "own.json"
+    own.write_text(json.dumps(json.loads(broken)["document"]))
+    (tmp_path / "good.json").write_bytes(DATA)
+    for report, root in (
+        (judged(tmp_path, broken), "statement.document."),
+        (verify.check(tmp_path / "good.json", document_path=own), "your document."),
+    ):
+        assert report.exit_code == 2 and report.unusable is not None, report.lines()
+        assert report.unusable.where == root + where and says in report.unusable.text, report.unusable
+
+
+def test_a_chain_that_is_listed_twice_is_named(tmp_path: Path) -> None:
+    chains = json.loads(TEXT)["document"]["chains"]
+    report = judged(tmp_path, changed("document", "chains", value=[*chains, *chains]))
+    assert report.exit_code == 2 and "twice" in str(report.unusable)
+
+
+def test_a_receipt_number_of_64_bits_is_refused(tmp_path: Path) -> None:
+    data = changed("receipts", 0, "receipt", "receiptNumber", value=str(1 << 63))
+    report = judged(tmp_path, data)
+    assert report.exit_code == 2 and "63 bits" in str(report.unusable)
+
+
+@pytest.mark.parametrize("key", ["\t" * 64, " " * 64, "\n" * 2 + "0" * 61 + "a0", "0" * 61 + "A0", "a0"])
+def test_an_identity_in_another_spelling_names_no_subject(key: str) -> None:
+    for parts in (("operator", "devnet", "0x" + key), ("delegation", "devnet", "0x" + "00" * 32, "0x" + key)):
+        with pytest.raises(ValueError, match=r"lower-case 0x-hex|1 bytes where"):
+            digests.subject(parts)
+    with pytest.raises(ValueError, match=r"lower-case 0x-hex|1 bytes where"):
+        digests.subject(("validator", "0x" + key + "\t" * (96 - len(key))))
+
+
+def test_a_word_of_bytes_has_exactly_32_of_them() -> None:
+    for size in (0, 1, 20, 31, 33):
+        with pytest.raises(ValueError, match="32 bytes"):
+            primitives.word(bytes(size))
+    for size in (0, 19, 21, 32):
+        with pytest.raises(ValueError, match="20 bytes"):
+            primitives.padded(bytes(size))

@@ -40,3 +40,14 @@ def test_its_rules_hold_no_float() -> None:
         floats = [n for n in ast.walk(tree) if isinstance(n, ast.Constant) and isinstance(n.value, float)]
         divisions = [n for n in ast.walk(tree) if isinstance(n, ast.Div)]
         assert not floats and not divisions, name
+
+
+def test_hex_is_read_in_one_place() -> None:
+    """`bytes.fromhex` skips white space and takes upper case, so whoever calls it must have looked first."""
+    calls = [
+        path.stem
+        for path in sorted((ROOT / "verify").glob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute) and node.attr in ("fromhex", "unhexlify", "a2b_hex")
+    ]
+    assert calls == ["strict"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -178,10 +179,99 @@ def test_the_readers_own_document_must_agree(tmp_path: Path, form: str) -> None:
     assert judged(tmp_path, content, document_path=own).exit_code == 0
     content["document"]["receipt_keys"][0]["first_receipt"] = 2
     first = judged(tmp_path, content, document_path=own).first_difference
-    assert first is not None and first.where == "document.receipt_keys[0]"
+    assert first is not None and (first.where, first.expected, first.got) == (
+        "document.receipt_keys[0].first_receipt",
+        "1",
+        "2",
+    )
 
 
-@pytest.mark.parametrize("text", ["", "name = ", "\0", "[[chains]]\nid = 1.5", "x" * 1000, "name = 'a'\n" * 2])
+def spare(document: dict[str, Any]) -> dict[str, Any]:
+    """The same document as somebody else writes it: defaults left out, signers in another order."""
+    spared = copy.deepcopy(document)
+    for chain in spared["chains"]:
+        assert chain.pop("finality") == "tag"
+    for epoch in spared["epochs"]:
+        epoch["signers"].reverse()
+        epoch["rulesets"] = dict(reversed(epoch["rulesets"].items()))
+    assert spared["receipt_keys"][0].pop("first_receipt") == 1
+    for revision in spared["revisions"]:
+        assert revision.pop("reason") == ""
+    if not spared["revisions"]:
+        del spared["revisions"]
+    assert spared.pop("members") == []
+    return spared
+
+
+@pytest.mark.parametrize("revisions", [(), (deployment.Revision("devnet", 2, 2, 1),)])
+def test_an_honest_copy_may_leave_out_defaults_and_order_signers_otherwise(
+    tmp_path: Path, revisions: tuple[deployment.Revision, ...]
+) -> None:
+    made = maker(count=3, document=msgspec.structs.replace(factory.document(), revisions=revisions))
+    content = made.file(made.frames(3))
+    full = content["document"]
+    for theirs, ours in ((full, spare(full)), (spare(full), full), (spare(full), spare(full))):
+        own = factory.write(tmp_path / "own.json", ours)
+        report = judged(tmp_path, {**content, "document": theirs}, document_path=own)
+        assert report.exit_code == 0, "\n".join(report.lines())
+
+
+@pytest.mark.parametrize(
+    ("key", "entry", "where"),
+    [
+        ("receipt_keys", {"address": "0x" + "11" * 20}, "document.receipt_keys[0].address"),
+        (
+            "revisions",
+            {"stream": "devnet", "sequence": 50, "through": 50, "revision": 1},
+            "document.revisions[0].reason",
+        ),
+        (
+            "members",
+            {"accounts": "ours", "address": "0x" + "22" * 20, "from_sequence": 1},
+            "document.members[0].address",
+        ),
+    ],
+)
+def test_a_difference_from_the_readers_own_document_names_the_field(
+    tmp_path: Path, key: str, entry: dict[str, Any], where: str
+) -> None:
+    own = factory.plain(factory.document())
+    own["revisions"] = [{"stream": "devnet", "sequence": 50, "through": 50, "revision": 1, "reason": "said"}]
+    own["members"] = [{"accounts": "ours", "address": "0x" + "33" * 20, "from_sequence": 1}]
+    content = factory.example(4)
+    content["document"][key] = [entry]
+    first = judged(tmp_path, content, document_path=factory.write(tmp_path / "own.json", own)).first_difference
+    assert first is not None and first.where == where and first.expected != first.got
+
+
+def test_signers_who_were_replaced_do_not_count_for_a_reader_who_knows_it(tmp_path: Path) -> None:
+    """An older document is a document too, but the reader's own, longer one decides who signs and which revision counts."""
+    now = factory.document()
+    old = maker(count=3, document=msgspec.structs.replace(now, epochs=now.epochs[:1]))
+    content = old.file(old.frames(3))
+    assert judged(tmp_path, content).exit_code == 0
+    own = factory.write(tmp_path / "own.json", factory.plain(now))
+    first = judged(tmp_path, content, document_path=own).first_difference
+    assert first is not None and first.where == "statement.certificate.configDigest"
+    revised = msgspec.structs.replace(now, revisions=(deployment.Revision("devnet", 2, 2, 1, "wrong"),))
+    own = factory.write(tmp_path / "own.json", factory.plain(revised))
+    first = judged(tmp_path, factory.example(4), document_path=own).first_difference
+    assert first is not None and first.where == "statement.certificate.header.revision"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "n = " + "9" * 5000,
+        "n = 1979-13-40",
+        "",
+        "name = ",
+        "\0",
+        "[[chains]]\nid = 1.5",
+        "x" * 1000,
+        "name = 'a'\n" * 2,
+    ],
+)
 def test_an_unreadable_document_of_the_readers_own_is_said_to_be_so(tmp_path: Path, text: str) -> None:
     own = tmp_path / "document.toml"
     own.write_text(text)
@@ -203,7 +293,7 @@ def test_a_file_whose_document_names_other_signers_fails_against_the_readers_own
     assert judged(tmp_path, content).exit_code == 0  # by itself it is consistent: whoever wrote it chose the signers
     own = factory.write(tmp_path / "own.json", factory.plain(ours))
     first = judged(tmp_path, content, document_path=own).first_difference
-    assert first is not None and first.where == "document.epochs[0]"
+    assert first is not None and first.where == "document.epochs[0].signers"
 
 
 def test_full_without_a_node_is_unusable(tmp_path: Path) -> None:

@@ -7,8 +7,10 @@ import re
 from pathlib import Path
 
 import msgspec
+import pytest
 
-from domain import statement, wire
+from domain import deployment, errors, statement, wire
+from earnings import quorum
 from verify import contents, digests
 
 WIRE = Path(__file__).resolve().parents[2] / "docs" / "wire"
@@ -67,6 +69,37 @@ def test_the_schemas_have_the_fields_of_the_wire() -> None:
     ):
         schema = json.loads((WIRE / f"{name}.schema.json").read_text())
         assert list(schema["properties"]) == _fields(type_), name
+
+
+def test_the_defaults_and_bounds_of_the_page_are_those_of_the_code() -> None:
+    assert (deployment.Chain(1, "").finality, deployment.ReceiptKey("").first_receipt) == ("tag", 1)
+    assert deployment.Revision("", 0, 0, 1).reason == ""
+    assert '(`finality`\n"tag", `first_receipt` 1, `reason` "", empty lists)' in PAGE
+    assert f"fit {wire.RECEIPT_NUMBER_BITS} bits" in PAGE
+    bound = (1 << wire.RECEIPT_NUMBER_BITS) - 1
+    receipt = json.loads((WIRE / "vectors" / "receipt.json").read_text())["vectors"][0]["typedData"]["message"]
+    fits = wire.ReceiptWire(
+        **{
+            "digest": receipt["digest"],
+            "attester": receipt["attester"].lower(),
+            "receipt_number": str(bound),
+            "previous_receipt": receipt["previousReceipt"],
+        }
+    )
+    assert wire.receipt_from_wire(fits).receipt_number == bound
+    with pytest.raises(errors.BadAnswer):
+        wire.receipt_from_wire(msgspec.structs.replace(fits, receipt_number=str(bound + 1)))
+
+
+def test_what_the_page_says_of_a_sealed_frame_is_what_the_hub_does() -> None:
+    """Equivocation after sealing, refusal to withdraw what is sealed, and the way back to it."""
+    sealed, other = bytes([1] * 32), bytes([2] * 32)
+    frame = quorum.Frame({b"signer": quorum.Slot(attested=(sealed,))}, sealed)
+    second = quorum.attest(frame, b"signer", other)
+    assert isinstance(second, quorum.Taken) and second.conflict == (sealed, other)
+    assert quorum.replace(frame, b"signer", quorum.Ballot(sealed, other, 1, bytes(32))) == quorum.Frozen(sealed)
+    back = quorum.replace(frame.put(b"signer", second.slot, {}), b"signer", quorum.Ballot(other, sealed, 1, bytes(32)))
+    assert isinstance(back, quorum.Taken) and back.conflict is None and back.joins
 
 
 def _fields(type_: type[msgspec.Struct]) -> list[str]:
