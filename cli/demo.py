@@ -87,8 +87,8 @@ def _picture(view: demo.View) -> RenderableType:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, expand=False)
-    for name in ("", "state", "head", "final", "events", "orphaned", "statements", "receipts", "outbox"):
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, expand=False, padding=(0, 1))
+    for name in ("", "state", "head", "final", "rows", "orphaned", "frames", "receipts", "outbox"):
         table.add_column(name, justify="left" if name in ("", "state") else "right")
     for name in ("agent-1", "agent-2", "agent-3"):
         table.add_row(name, *_cells(view, name))
