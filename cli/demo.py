@@ -89,7 +89,7 @@ def _picture(view: demo.View) -> RenderableType:
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, expand=False, padding=(0, 1))
     for name in ("", "state", "head", "final", "rows", "orphaned", "frames", "receipts", "outbox"):
-        table.add_column(name, justify="left" if name in ("", "state") else "right")
+        table.add_column(name, justify="left" if name in ("", "state") else "right", no_wrap=True, min_width=len(name))
     for name in ("agent-1", "agent-2", "agent-3"):
         table.add_row(name, *_cells(view, name))
     chain = f"chain  head [bold]{view.head}[/bold]  final {view.final}  operations {view.operations}"
