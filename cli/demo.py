@@ -81,13 +81,12 @@ def _teller(console: Console) -> demo.Tell:
 
 
 def _picture(view: demo.View) -> RenderableType:
-    from rich import box
     from rich.console import Group
     from rich.panel import Panel
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, expand=False, padding=(0, 1))
+    table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="dim")
     for name in ("", "state", "head", "final", "rows", "orphaned", "frames", "receipts", "outbox"):
         table.add_column(name, justify="left" if name in ("", "state") else "right", no_wrap=True, min_width=len(name))
     for name in ("agent-1", "agent-2", "agent-3"):
