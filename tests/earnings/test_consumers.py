@@ -73,7 +73,8 @@ async def test_an_agent_can_adopt_what_a_consumer_reads(tmp_path: Path) -> None:
         page = (await h.get(f"/v1/bodies/{hashing.hex0x(last.header.body_root)}?digest={digest}"))[1]
     assert (page.pop("page"), page.pop("pages")) == (0, 1)
     body = wire.body_from_wire(msgspec.convert(page, wire.BodyWire))
-    adopted = adoption.check(factory.document(), factory.stream(), certificate, body)
+    certified = adoption.certify(factory.document(), factory.stream(), certificate)
+    adopted = adoption.check(certified, body)
     assert adopted.body.leaves == last.body.leaves
 
 

@@ -130,6 +130,11 @@ async def test_a_wrong_vote_is_withdrawn_after_repair_and_the_frame_seals_with_t
             return any(frame["diverged"] for frame in await field.frames())
 
         await field.until(diverged, "the hub to see two digests")
+
+        async def sealed_up_to_it() -> bool:
+            return await field.sealed() >= broken
+
+        await field.until(sealed_up_to_it, "the frames before it to be sealed")
         assert await field.sealed() == broken >= sealed
 
         await damaged.stop()
