@@ -12,6 +12,8 @@ import msgspec
 from accounting import reward_per_share
 from domain import chain, deployment, errors, events, hashing, statement
 
+_WORD = 1 << 256
+
 
 class Entry(msgspec.Struct, frozen=True):
     """A canonical log that the ruleset matches, with what it means."""
@@ -64,11 +66,14 @@ def derive(
     folded = reward_per_share.fold(
         previous.body.carry if previous else None, (entry.event for entry in entries), scale=scale
     )
+    _check_carried(folded)
     asset = hashing.unhex(stream.asset, size=20, what="stream asset")
-    body = statement.Body(
-        leaves=folded.leaves(protocol=stream.protocol, asset=asset), carry=reward_per_share.write_carry(folded)
-    )
-    totals = statement.totals(body.leaves)
+    leaves = folded.leaves(protocol=stream.protocol, asset=asset)
+    totals = statement.totals(leaves)
+    for leaf in leaves:
+        _check_word(leaf.reward, leaf.penalty, of=("leaf", leaf.kind, *leaf.parts))
+    _check_word(totals.reward, totals.penalty, of=("totals",))
+    body = statement.Body(leaves=leaves, carry=reward_per_share.write_carry(folded))
     header = statement.Header(
         schema=statement.SCHEMA,
         ruleset=document.ruleset(stream, sequence),
@@ -123,3 +128,24 @@ def _check_monotone(before: dict[tuple[bytes, int], statement.Leaf], leaves: Seq
             raise errors.Parked(
                 "a cumulative leaf would fall", value=old.parts, cure="stop and compare with `stakeside verify`"
             )
+
+
+def _check_carried(folded: reward_per_share.Book) -> None:
+    """The carry is text and could hold any number, but the next frame, and whoever checks it, count in words of 256 bits."""
+    for validator, pool in folded.pools.items():
+        _check_word(*msgspec.structs.astuple(pool), of=("validator", hashing.hex0x(validator)))
+    for validator, holders in folded.positions.items():
+        for delegator, position in holders.items():
+            of = ("position", hashing.hex0x(validator), hashing.hex0x(delegator))
+            _check_word(*msgspec.structs.astuple(position), of=of)
+    for ticket, entry in folded.unbondings.items():
+        _check_word(ticket, entry.amount, entry.lost, entry.release_time, of=("unbonding", str(ticket)[:80]))
+
+
+def _check_word(*amounts: int, of: tuple[object, ...]) -> None:
+    if max(amounts) >= _WORD:
+        raise errors.Parked(
+            "an amount goes beyond 256 bits, which no contract can hold",
+            value=of,
+            cure="the contract's events contradict themselves: check the manifest, and the contract",
+        )
