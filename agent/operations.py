@@ -5,6 +5,7 @@ Each opens the book itself; those that write need the agent stopped, since a boo
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from contextlib import AsyncExitStack
 
 from agent import app, export
@@ -13,7 +14,7 @@ from agent.services.plan import StreamPlan
 from config import settings
 from domain import errors, hashing
 from kit import http
-from store import book, cursors, latches, statements
+from store import book, cursors, latches, renewal, statements
 
 
 async def clear_latch(loaded: settings.AgentSettings, name: str, *, by: str, at_s: float) -> bool:
@@ -28,7 +29,8 @@ async def clear_latch(loaded: settings.AgentSettings, name: str, *, by: str, at_
 
 async def rederive(loaded: settings.AgentSettings, stream_name: str, *, first: int) -> int:
     """Set the statements of a stream from frame `first` on aside, so that the next run derives and votes them anew; returns how
-    many. What changed is voted by a Replace: for frames that are sealed already the hub will refuse it."""
+    many. What changed is voted by a Replace: for frames that are sealed already the hub will refuse it. Frames up to an adopted one
+    cannot be: what is before it was perhaps never indexed here, and nothing would ever derive them."""
     parts = app.assemble(loaded)
     plan = next((plan for plan in parts.plans if plan.stream.name == stream_name), None)
     if plan is None:
@@ -36,19 +38,44 @@ async def rederive(loaded: settings.AgentSettings, stream_name: str, *, first: i
     the_book = await app.open_book(parts, read_only=False)
     try:
         async with the_book.write() as c:
-            found = 0
-            sequence = first
-            while (stored := await statements.first_from(c, plan.stream.id(), sequence)) is not None:
-                if stored.origin == "derived":
-                    await statements.supersede(c, stored.digest)
-                    found += 1
-                sequence = stored.sequence + 1
+            if (adopted := await _last_adopted(c, plan, first)) is not None:
+                raise errors.BadConfig(
+                    f"frame {adopted} of stream {stream_name} is adopted: frames up to it cannot be derived anew",
+                    value=first,
+                    cure=f"use --from {adopted + 1}, or `stakeside agent reindex` with a node that has the whole history",
+                )
+            stored = await statements.derived_from(c, plan.stream.id(), first)
+            for frame in stored:
+                await statements.supersede(c, frame.digest)
+            found = len({frame.sequence for frame in stored})
             seen = await cursors.get(c, f"attest:{stream_name}")
             if seen is not None and seen.number > first:
                 await cursors.put(c, f"attest:{stream_name}", cursors.Cursor(first, hashing.ZERO32, 0))
             return found
     finally:
         await the_book.close()
+
+
+async def _last_adopted(c: book.Connection, plan: StreamPlan, first: int) -> int | None:
+    found: int | None = None
+    while (frame := await statements.first_from_header(c, plan.stream.id(), first)) is not None:
+        found = frame.sequence if frame.origin == "adopted" else found
+        first = frame.sequence + 1
+    return found
+
+
+async def reindex(loaded: settings.AgentSettings, *, clear: Collection[str], at_s: float) -> renewal.Renewed:
+    """A fresh book under the old name, with all that was signed, sent and received: the next run reads the chain from the start, signs
+    nothing twice, and withdraws votes for frames that come out otherwise. `clear` names latches not to take over."""
+    parts = app.assemble(loaded)
+    return await renewal.renew(
+        loaded.agent.store,
+        deployment=parts.document.digest(),
+        chain_id=parts.chain.id,
+        genesis=hashing.unhex(parts.chain.genesis, size=32, what="genesis"),
+        clear=clear,
+        at_s=at_s,
+    )
 
 
 async def export_statement(loaded: settings.AgentSettings, stream_name: str | None, *, sequence: int | None) -> bytes:

@@ -1,4 +1,4 @@
-"""`stakeside agent run|check|status`. In: a settings file. Out: a running agent, a list of checks, or how the running one is."""
+"""`stakeside agent run|check|status|…`. In: a settings file. Out: a running agent, a list of checks, or how the running one is."""
 
 from __future__ import annotations
 
@@ -43,6 +43,13 @@ def register(subparsers: serving.Subparsers[argparse.ArgumentParser]) -> None:
     )
     rederive_.add_argument("--stream", required=True)
     rederive_.add_argument("--from", dest="first", type=int, required=True, metavar="SEQUENCE")
+    reindex_ = commands.add_parser(
+        "reindex",
+        help="start a fresh book that keeps every vote and receipt, and read the chain anew at the next start (agent stopped)",
+    )
+    reindex_.add_argument(
+        "--clear", action="append", default=[], metavar="LATCH", help="do not take this latch over; may be repeated"
+    )
     clear_ = commands.add_parser("clear-latch", help="let the agent go on after a durable stop (agent stopped)")
     clear_.add_argument("name", help="as /readyz names it, for example finality")
     clear_.add_argument("--by", required=True, help="who decided; stays in the book")
@@ -52,6 +59,7 @@ def register(subparsers: serving.Subparsers[argparse.ArgumentParser]) -> None:
         (status_, status),
         (export_, export),
         (rederive_, rederive),
+        (reindex_, reindex),
         (clear_, clear_latch),
     ):
         command.add_argument("--config", type=Path, default=Path(DEFAULT), metavar="FILE", help=f"default: {DEFAULT}")
@@ -134,6 +142,26 @@ def rederive(args: argparse.Namespace) -> int:
 
     count = asyncio.run(operations.rederive(_load(args), args.stream, first=args.first))
     sys.stdout.write(f"{count} frames of {args.stream} will be derived anew\n")
+    return 0
+
+
+def reindex(args: argparse.Namespace) -> int:
+    import time
+
+    from agent import operations
+
+    done = asyncio.run(operations.reindex(_load(args), clear=args.clear, at_s=time.time()))
+    lines = [
+        f"{done.path}: a fresh book with {done.votes} votes, {done.outbox} items for the hub and {done.receipts} receipts",
+        f"{done.kept}: the old one; delete it when the agent is ready again and its votes agree",
+        *(
+            f"latch {name} is still set: `stakeside agent clear-latch {name} --by YOUR-NAME --config {args.config}` when its cause is gone"
+            for name in done.latches
+        ),
+        f"next: `stakeside agent run --config {args.config}` reads the chain from the start; a frame that comes out as it was is not signed "
+        "again, for one that comes out otherwise the old vote is withdrawn",
+    ]
+    sys.stdout.write("\n".join(lines) + "\n")
     return 0
 
 
