@@ -14,7 +14,6 @@ import os
 import secrets
 import signal
 import sys
-import time
 import tomllib
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -24,6 +23,7 @@ from typing import Any, Self
 
 import aiohttp
 import msgspec
+import tenacity
 
 from devnet import anvil, documents
 from domain import deployment, errors
@@ -113,14 +113,15 @@ class Process:
         self, condition: Callable[[], Awaitable[Json | None]], *, what: str, deadline_s: float = READY_S
     ) -> Json:
         """The first answer of `condition` that is not None. Raises StakesideError with the last log lines at the deadline."""
-        end = time.monotonic() + deadline_s
-        while True:
-            found = await condition()
-            if found is not None:
-                return found
-            if time.monotonic() > end:
-                raise errors.StakesideError(f"{self.name}: waited {deadline_s:g} s for {what}", value=self.tail())
-            await asyncio.sleep(LOOK_S)
+        look = tenacity.AsyncRetrying(
+            stop=tenacity.stop_after_delay(deadline_s),
+            wait=tenacity.wait_fixed(LOOK_S),
+            retry=tenacity.retry_if_result(_is_none),
+        )
+        try:
+            return await look(condition)
+        except tenacity.RetryError:
+            raise errors.StakesideError(f"{self.name}: waited {deadline_s:g} s for {what}", value=self.tail()) from None
 
     async def get(self, path: str, *, token: str | None = None) -> tuple[int, Json] | None:
         """GET on its own address: status and JSON (text where it is none); None when nobody answers."""
@@ -418,6 +419,10 @@ class Fleet:
         if self._session is None:
             raise RuntimeError("the fleet is used outside its `async with`")
         return self._session
+
+
+def _is_none(found: object) -> bool:
+    return found is None
 
 
 def _environment(extra: Mapping[str, str]) -> dict[str, str]:
