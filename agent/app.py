@@ -74,7 +74,8 @@ def _plan(document: deployment.Document, stream: deployment.Stream, source: mani
     rulesets = {level: source.ruleset(stream, proof=level) for level in chain.PROOFS}
     for level in reversed(chain.PROOFS):
         if hashing.hex0x(rulesets[level]) in listed:
-            return StreamPlan(stream, source.name, int(source.document.earnings.scale or "1"), level, rulesets[level])
+            scale, fingerprint = int(source.document.earnings.scale or "1"), decoder.compile(source).fingerprint
+            return StreamPlan(stream, source.name, scale, level, rulesets[level], fingerprint)
     raise errors.BadConfig(
         f"the document's ruleset of stream {stream.name} is not this manifest's",
         value=sorted(filter(None, listed)),

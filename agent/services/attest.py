@@ -2,7 +2,7 @@
 
 An agent signs what it derived itself, where the document lists it as a signer, once for each (stream, sequence, revision). A frame
 derived anew with another digest withdraws the old vote by a Replace with the next ballot, which leaves before the new vote. An adopted
-frame is never signed.
+frame is never signed, nor one that the document says otherwise by now: it is waited for. Only headers are read here.
 """
 
 from __future__ import annotations
@@ -12,13 +12,40 @@ from collections.abc import Awaitable, Callable, Sequence
 import msgspec
 
 from agent.reporting import envelope
-from agent.services.plan import StreamPlan
-from domain import deployment, statement
+from agent.services import standing
+from agent.services.plan import WITHDRAWN, StreamPlan
+from domain import deployment, hashing, statement, wire
 from kit import faults, runtime
 from signers import base
 from store import book, cursors, latches, outbox, statements, votes
 
 IDLE_S = 2.0
+
+
+class Slot(msgspec.Struct, frozen=True):
+    """What this signer has signed for one (stream, sequence, revision), as the hub counts it: a withdrawn digest never counts again."""
+
+    attested: tuple[bytes, ...]
+    replaces: tuple[statement.Replace, ...]
+
+    @property
+    def withdrawn(self) -> frozenset[bytes]:
+        return frozenset(replace.withdrawn for replace in self.replaces)
+
+    @property
+    def counts(self) -> bytes | None:
+        """The vote that stands now."""
+        return next((digest for digest in reversed(self.attested) if digest not in self.withdrawn), None)
+
+    @property
+    def named(self) -> bytes | None:
+        """What the next Replace has to withdraw: the vote that stands, or else what the highest ballot names."""
+        highest = max(self.replaces, key=lambda replace: replace.ballot, default=None)
+        return self.counts or (None if highest is None else highest.replacement)
+
+    @property
+    def next_ballot(self) -> int:
+        return 1 + max((replace.ballot for replace in self.replaces), default=0)
 
 
 class AttestService:
@@ -48,6 +75,7 @@ class AttestService:
         self._clock = clock
         self._downstream = tuple(downstream)
         self._at: dict[str, int] = {}
+        self._looked_back: set[str] = set()
 
     def cursor(self) -> object:
         return tuple(sorted(self._at.items()))
@@ -63,81 +91,89 @@ class AttestService:
 
     async def _attest_next(self, plan: StreamPlan) -> bool:
         """Handle the first frame that this signer has not judged yet; True when there was one."""
-        stream_id = plan.stream.id()
+        if plan.stream.name not in self._looked_back:
+            await self._look_back(plan)
         async with self._book.read() as c:
-            if await latches.active(c):
+            if await _stopped(c):
                 return False
-            stored = await self._unjudged(c, plan)
-            if stored is None:
+            cursor = await cursors.get(c, f"attest:{plan.stream.name}")
+            frame = await self._unjudged(c, plan, 0 if cursor is None else cursor.number)
+            if frame is None:
                 return False
-            earlier = await votes.for_slot(
-                c, signer=self._signer.address, stream=stream_id, sequence=stored.sequence, revision=stored.revision
-            )
-        self._at[plan.stream.name] = stored.sequence
-        signed = [] if not self._may_sign(plan, stored) else await self._sign(plan, stored, earlier)
+            slot = await self._slot(c, frame)
+        self._at[plan.stream.name] = frame.sequence
+        signed = [] if not self._may_sign(plan, frame) else await self._sign(plan, frame, slot)
         faults.point("attest.before_commit")
         async with self._book.write() as c:
-            if await latches.active(c):
+            if await _stopped(c):
                 return False
+            if cursor != await cursors.get(c, f"attest:{plan.stream.name}") or not await _in_force(c, frame):
+                return True  # derived anew while it was signed: what was signed leaves nobody's hands
             for item, vote in signed:
                 await votes.save(c, vote, at_s=int(self._clock.now()))
-                await outbox.put(c, id=item.id, stream=stream_id, kind=item.kind, payload=item.payload)
+                await outbox.put(c, id=item.id, stream=frame.stream, kind=item.kind, payload=item.payload)
+            if signed and frame.digest in slot.withdrawn:
+                await latches.set(c, WITHDRAWN, reason=_returned(plan, frame), at_s=int(self._clock.now()))
             await cursors.put(
-                c, f"attest:{plan.stream.name}", cursors.Cursor(stored.sequence + 1, stored.digest, stored.revision)
+                c, f"attest:{plan.stream.name}", cursors.Cursor(frame.sequence + 1, frame.digest, frame.revision)
             )
         faults.point("attest.after_commit")
         return True
 
-    async def _unjudged(self, c: book.Connection, plan: StreamPlan) -> statements.Stored | None:
-        """The lowest frame in force that has not been judged at its digest."""
-        cursor = await cursors.get(c, f"attest:{plan.stream.name}")
-        following = 0 if cursor is None else cursor.number
-        candidates = sorted({*self._revised(plan, following), following})
-        for sequence in candidates:
-            revision = self._document.revision(plan.stream, sequence)
-            stored = await statements.current(c, plan.stream.id(), sequence, revision)
-            if stored is None:
-                if sequence == following:
-                    return await self._after_gap(c, plan, sequence)
-                continue
-            if sequence == following or not await self._voted(c, stored):
-                if sequence < following and not self._may_sign(plan, stored):
-                    continue
-                return stored
-        return None
+    async def _look_back(self, plan: StreamPlan) -> None:
+        """Once a start: frames that the document reaches anew are judged again, from the lowest on, as they are derived."""
+        name = f"attest:{plan.stream.name}"
+        async with self._book.read() as c:
+            fallen = await standing.first_fallen(c, self._document, plan, start=0)
+        if fallen is not None:
+            async with self._book.write() as c:
+                cursor = await cursors.get(c, name)
+                if cursor is not None and cursor.number > fallen:
+                    await cursors.put(c, name, cursors.Cursor(fallen, hashing.ZERO32, 0))
+        self._looked_back.add(plan.stream.name)
 
-    async def _after_gap(self, c: book.Connection, plan: StreamPlan, sequence: int) -> statements.Stored | None:
-        """The next frame there is, when those before it were never derived here because a later one was adopted."""
-        return await statements.first_from(c, plan.stream.id(), sequence)
+    async def _unjudged(self, c: book.Connection, plan: StreamPlan, following: int) -> statements.Slim | None:
+        """The frame to judge: the lowest from `following` on (those before an adopted one may never have been derived here). None:
+        there is none yet, or it has to be derived anew first."""
+        lowest = await statements.first_from_header(c, plan.stream.id(), following)
+        if lowest is None or lowest.origin == "adopted":
+            return lowest
+        revision = self._document.revision(plan.stream, lowest.sequence)
+        frame = await statements.current_header(c, plan.stream.id(), lowest.sequence, revision)
+        if frame is None or not await standing.stands(c, self._document, plan, frame):
+            return None
+        return frame
 
-    def _revised(self, plan: StreamPlan, before: int) -> list[int]:
-        return [
-            sequence
-            for r in self._document.revisions
-            if r.stream == plan.stream.name
-            for sequence in range(r.sequence, min(r.through + 1, before))
-        ]
-
-    async def _voted(self, c: book.Connection, stored: statements.Stored) -> bool:
+    async def _slot(self, c: book.Connection, frame: statements.Slim) -> Slot:
         found = await votes.for_slot(
-            c, signer=self._signer.address, stream=stored.stream, sequence=stored.sequence, revision=stored.revision
+            c, signer=self._signer.address, stream=frame.stream, sequence=frame.sequence, revision=frame.revision
         )
-        return any(vote.digest == stored.digest for vote in found)
+        replaces = [
+            wire.decode(vote.payload, wire.Replacement, what="vote") for vote in found if vote.kind != "attestation"
+        ]
+        return Slot(
+            tuple(vote.digest for vote in found if vote.kind == "attestation"),
+            tuple(wire.replace_from_wire(sent.replace) for sent in replaces),
+        )
 
-    def _may_sign(self, plan: StreamPlan, stored: statements.Stored) -> bool:
+    def _may_sign(self, plan: StreamPlan, stored: statements.Slim) -> bool:
         epoch = self._document.epoch_at(plan.stream, stored.sequence)
         return stored.origin == "derived" and self._signer.address in epoch.addresses()
 
     async def _sign(
-        self, plan: StreamPlan, stored: statements.Stored, earlier: Sequence[votes.Attested]
+        self, plan: StreamPlan, stored: statements.Slim, slot: Slot
     ) -> list[tuple[envelope.Signed, votes.Attested]]:
-        domain = statement.Domain(chain_id=plan.stream.chain, config_digest=stored.config_digest)
-        attestations = [vote for vote in earlier if vote.kind == "attestation"]
-        if any(vote.digest == stored.digest for vote in attestations):
+        """What has to leave so that the slot counts for this frame, or at least for no other: the vote for a digest that was withdrawn
+        once is at the hub already and never counts again."""
+        again = stored.digest in slot.withdrawn
+        if slot.counts == stored.digest or (again and slot.counts is None):
             return []
+        domain = statement.Domain(chain_id=plan.stream.chain, config_digest=stored.config_digest)
         produced: list[tuple[envelope.Signed, votes.Attested]] = []
-        if attestations:
-            produced.append(await self._replace(stored, domain, earlier, withdrawn=attestations[-1].digest))
+        if slot.named is not None:
+            produced.append(await self._replace(stored, domain, withdrawn=slot.named, ballot=slot.next_ballot))
+        if again:
+            return produced
         faults.point("attest.before_sign")
         context = await self._encode_context()
         signed = envelope.attestation(
@@ -153,22 +189,14 @@ class AttestService:
         return produced
 
     async def _replace(
-        self,
-        stored: statements.Stored,
-        domain: statement.Domain,
-        earlier: Sequence[votes.Attested],
-        *,
-        withdrawn: bytes,
+        self, stored: statements.Slim, domain: statement.Domain, *, withdrawn: bytes, ballot: int
     ) -> tuple[envelope.Signed, votes.Attested]:
-        ballot = 1 + max((vote.ballot for vote in earlier), default=0)
         replace = statement.Replace(stored.stream, stored.sequence, stored.revision, withdrawn, stored.digest, ballot)
         signature = await self._signer.sign_digest(statement.replace_digest(replace, domain))
         signed = envelope.replacement(replace, domain, signer=self._signer.address, signature=signature)
         return signed, self._vote(stored, signed, digest=signed.id, ballot=ballot)
 
-    def _vote(
-        self, stored: statements.Stored, signed: envelope.Signed, *, digest: bytes, ballot: int
-    ) -> votes.Attested:
+    def _vote(self, stored: statements.Slim, signed: envelope.Signed, *, digest: bytes, ballot: int) -> votes.Attested:
         return votes.Attested(
             digest=digest,
             stream=stored.stream,
@@ -183,3 +211,20 @@ class AttestService:
     async def _encode_context(self) -> bytes:
         node = await self._describe()
         return msgspec.structs.replace(self._context, node=node, observed_at=int(self._clock.now())).encode()
+
+
+async def _stopped(c: book.Connection) -> bool:
+    return any(latch.name != WITHDRAWN for latch in await latches.active(c))
+
+
+async def _in_force(c: book.Connection, frame: statements.Slim) -> bool:
+    found = await statements.current_header(c, frame.stream, frame.sequence, frame.revision)
+    return found is not None and found.digest == frame.digest
+
+
+def _returned(plan: StreamPlan, frame: statements.Slim) -> str:
+    return (
+        f"frame {frame.sequence} of stream {plan.stream.name} is again {hashing.hex0x(frame.digest)}, which this signer withdrew by a "
+        "Replace: a withdrawn vote never counts again, so other signers have to seal this frame; find out why it was derived in two "
+        "ways, then clear this latch and the wrong vote is withdrawn too"
+    )

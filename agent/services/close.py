@@ -1,7 +1,8 @@
 """Close: finalised rows become statements. In: the `finalized` cursor and canonical rows. Out: statement and body rows.
 
 A frame closes when its last block is finalized, nothing in it is parked, no latch is set and every row is proven well enough. The
-statement itself comes from `accounting.frames`, which is pure; this stage only decides when, and stores.
+statement itself comes from `accounting.frames`, which is pure; this stage only decides when, and stores. Frames that a longer document
+reaches are derived anew first, from the lowest on. Deciding reads headers only: a body is loaded when a frame is really derived.
 """
 
 from __future__ import annotations
@@ -12,13 +13,16 @@ from collections.abc import Sequence
 import msgspec
 
 from accounting import frames
-from agent.services.plan import StreamPlan
+from agent.services import standing
+from agent.services.plan import WITHDRAWN, StreamPlan
 from domain import chain, deployment, errors, hashing
 from kit import faults, runtime
-from store import blocks, book, cursors, latches, logs, parked, statements
+from store import blocks, book, coverage, cursors, latches, logs, parked, statements
 
 IDLE_S = 2.0
 """How often to look although nobody rang."""
+RETRY_S = 60.0
+"""How often a frame that contradicts the replay is derived again: only a person changes that, and its bodies cost."""
 
 
 class Waiting(msgspec.Struct, frozen=True):
@@ -50,6 +54,10 @@ class CloseService:
         self._plans = tuple(plans)
         self._clock = clock
         self._downstream = tuple(downstream)
+        self._unchecked: dict[str, int | None] = {plan.stream.name: 0 for plan in plans}
+        """By stream: from which frame on stored ones are still to be compared with the document; None: all stand."""
+        self._refused: dict[str, tuple[Waiting, float]] = {}
+        """By stream: the frame that could not be derived, and when to try again."""
 
     def cursor(self) -> object:
         return tuple((name, waiting.sequence) for name, waiting in sorted(self.waiting.items()))
@@ -68,13 +76,14 @@ class CloseService:
         name = plan.stream.name
         stored: list[statements.Stored] = []
         async with self._book.read() as c:
-            sequence, before = await self._next(c, plan)
-            reason = await self._why_open(c, plan, sequence)
+            sequence = await self._next(c, plan)
+            reason = await self._why_open(c, plan, sequence) or self._refusal(name, sequence)
             if reason is None:
                 try:
-                    stored = await self._derive(c, plan, sequence, before)
+                    stored = await self._derive(c, plan, sequence)
                 except errors.Parked as error:
                     reason = str(error)
+                    self._refused[name] = (Waiting(name, sequence, reason), self._clock.monotonic() + RETRY_S)
         if reason is not None:
             self.waiting[name] = Waiting(name, sequence, reason)
             return False
@@ -83,46 +92,50 @@ class CloseService:
         async with self._book.write() as c:
             for item in stored:
                 await statements.save(c, item, at_s=int(self._clock.now()))
-            await cursors.put(
-                c, f"close:{name}", cursors.Cursor(stored[-1].header.to_position, stored[-1].header.to_anchor, 0)
-            )
+            await self._move(c, plan, stored[-1])
         faults.point("close.after_commit")
+        if self._unchecked[name] is not None:
+            self._unchecked[name] = sequence + 1
         return True
 
-    async def _next(self, c: book.Connection, plan: StreamPlan) -> tuple[int, statements.Stored | None]:
-        """The frame to close, and the statement before it."""
-        stream_id = plan.stream.id()
-        latest = await statements.latest(c, stream_id)
-        sequence = 0 if latest is None else latest.header.sequence + 1
-        if latest is not None:
-            revised = await self._first_unrevised(c, plan, latest.header.sequence)
-            sequence = sequence if revised is None else revised
-        if sequence == 0:
-            return 0, None
-        before = await self._stored(c, plan, sequence - 1, self._document.revision(plan.stream, sequence - 1))
-        return sequence, before
+    async def _move(self, c: book.Connection, plan: StreamPlan, newest: statements.Stored) -> None:
+        """The cursors: a frame that was judged already, and is another one now, has to be judged again."""
+        name, header = plan.stream.name, newest.header
+        await cursors.put(c, f"close:{name}", cursors.Cursor(header.to_position, header.to_anchor, 0))
+        judged = await cursors.get(c, f"attest:{name}")
+        if judged is not None and judged.number > newest.sequence:
+            await cursors.put(c, f"attest:{name}", cursors.Cursor(newest.sequence, hashing.ZERO32, 0))
 
-    async def _first_unrevised(self, c: book.Connection, plan: StreamPlan, latest: int) -> int | None:
-        """The lowest frame whose listed revision, or whose predecessor's, we have not derived yet."""
-        listed = [r for r in self._document.revisions if r.stream == plan.stream.name and r.sequence <= latest]
-        for sequence in range(min((r.sequence for r in listed), default=latest + 1), latest + 1):
-            revision = self._document.revision(plan.stream, sequence)
-            if await statements.current(c, plan.stream.id(), sequence, revision) is None:
-                return sequence
-        return None
+    def _refusal(self, name: str, sequence: int) -> str | None:
+        waiting, until = self._refused.get(name, (None, 0.0))
+        if waiting is None or waiting.sequence != sequence or self._clock.monotonic() >= until:
+            return None
+        return waiting.reason
+
+    async def _next(self, c: book.Connection, plan: StreamPlan) -> int:
+        """The frame to close: the lowest stored one that the document says otherwise now, else the one after the newest."""
+        name, start = plan.stream.name, self._unchecked[plan.stream.name]
+        if start is not None:
+            self._unchecked[name] = await standing.first_fallen(c, self._document, plan, start=start)
+        fallen = self._unchecked[name]
+        if fallen is not None:
+            return fallen
+        latest = await statements.latest_header(c, plan.stream.id())
+        return 0 if latest is None else latest.sequence + 1
 
     async def _stored(self, c: book.Connection, plan: StreamPlan, sequence: int, revision: int) -> statements.Stored:
         found = await statements.current(c, plan.stream.id(), sequence, revision)
         if found is None:
             raise errors.StoreError(
                 f"frame {sequence} revision {revision} of stream {plan.stream.name} is missing from the book",
-                cure="restore the book from a backup or index anew",
+                cure="restore the book from a backup or run `stakeside agent reindex`",
             )
         return found
 
     async def _why_open(self, c: book.Connection, plan: StreamPlan, sequence: int) -> str | None:
-        if latched := await latches.active(c):
-            return f"latch {latched[0].name}: {latched[0].reason}"
+        for latched in await latches.active(c):
+            if latched.name != WITHDRAWN:
+                return f"latch {latched.name}: {latched.reason}"
         expected = self._document.ruleset(plan.stream, sequence)
         if expected != plan.ruleset:
             return (
@@ -138,12 +151,25 @@ class CloseService:
             block = await blocks.by_hash(c, item.block_hash)
             if item.subject == plan.protocol and block is not None and first <= block.number <= last:
                 return f"log {item.log_index} of block {block.number} is parked: {item.reason}"
-        return None
+        return await self._why_uncovered(c, plan, first, last)
 
-    async def _derive(
-        self, c: book.Connection, plan: StreamPlan, sequence: int, before: statements.Stored | None
-    ) -> list[statements.Stored]:
+    async def _why_uncovered(self, c: book.Connection, plan: StreamPlan, first: int, last: int) -> str | None:
+        """Rows cannot say that a log is absent: every block must have been read for this very manifest, proven well enough."""
+        missing = await coverage.first_uncovered(
+            c, protocol=plan.protocol, fingerprint=plan.fingerprint, first=first, last=last, proof=plan.proof
+        )
+        if missing is None:
+            return None
+        return (
+            f"block {missing} was not indexed with this manifest of protocol {plan.protocol} at proof level {plan.proof}: a log of it "
+            "may be missing; stop the agent and run `stakeside agent reindex`"
+        )
+
+    async def _derive(self, c: book.Connection, plan: StreamPlan, sequence: int) -> list[statements.Stored]:
         """The frame in every revision the document lists, the one in force last."""
+        before: statements.Stored | None = None
+        if sequence > 0:
+            before = await self._stored(c, plan, sequence - 1, self._document.revision(plan.stream, sequence - 1))
         first_number, last_number = plan.stream.frame_range(sequence)
         last = await _header(c, last_number)
         first = await blocks.canonical_at(c, first_number)
@@ -205,7 +231,7 @@ def _entry(row: logs.Indexed, plan: StreamPlan) -> frames.Entry:
         raise errors.Parked(
             f"a row is proven by {row.proof} where the ruleset needs {plan.proof}",
             value=(row.log.block.number, row.log.log_index),
-            cure="index with the ruleset's proof level",
+            cure="index with the ruleset's proof level: stop the agent and run `stakeside agent reindex`",
         )
     return frames.Entry(row.log, row.event)
 
@@ -213,7 +239,9 @@ def _entry(row: logs.Indexed, plan: StreamPlan) -> frames.Entry:
 async def _header(c: book.Connection, number: int) -> chain.Header:
     header = await blocks.canonical_at(c, number)
     if header is None:
-        raise errors.StoreError(f"the book lacks the header of block {number}, a frame's edge", cure="index anew")
+        raise errors.StoreError(
+            f"the book lacks the header of block {number}, a frame's edge", cure="run `stakeside agent reindex`"
+        )
     return header
 
 

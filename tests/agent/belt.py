@@ -72,7 +72,8 @@ class World:
 
     def plan(self, document: deployment.Document, *, proof: str = "receipts") -> StreamPlan:
         stream = document.stream("main")
-        return StreamPlan(stream, "devnet", 10**18, proof, self.manifest.ruleset(stream, proof=proof))
+        fingerprint = decoder.compile(self.manifest).fingerprint
+        return StreamPlan(stream, "devnet", 10**18, proof, self.manifest.ruleset(stream, proof=proof), fingerprint)
 
 
 @asynccontextmanager
@@ -114,13 +115,19 @@ class Agent:
             clock=self.clock,
             proof=proof,
         )
-        self.close = close.CloseService(the_book, document, [self.plan], clock=self.clock)
-        self.services: list[runtime.Service] = [self.index, self.close]
         self.signer = None if secret is None else keys.LocalKey(secret)
+        self._proof = proof
+        self.use(self.plan)
+
+    def use(self, plan: StreamPlan) -> None:
+        """Close and attest by this plan from here on, as after a start."""
+        self.plan = plan
+        self.close = close.CloseService(self.book, self.document, [plan], clock=self.clock)
+        self.services: list[runtime.Service] = [self.index, self.close]
         if self.signer is not None:
             self.attest = attest.AttestService(
-                the_book, document, [self.plan], self.signer, clock=self.clock, describe=_nobody,
-                context=envelope.Context("test", "test", "", proof, 0),
+                self.book, self.document, [plan], self.signer, clock=self.clock, describe=_nobody,
+                context=envelope.Context("test", "test", "", self._proof, 0),
             )  # fmt: skip
             self.services.append(self.attest)
 
