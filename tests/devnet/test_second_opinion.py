@@ -14,10 +14,8 @@ async def test_web3_reads_the_same_events_and_views_as_the_ground_truth() -> Non
         rows = await truth.Truth(client, start_block=1).rows()
         w3 = web3.Web3(web3.HTTPProvider(node.url))
         contract = w3.eth.contract(address=w3.to_checksum_address(chain.address), abi=staking.artifact()["abi"])
-        seen: list[tuple[int, int, int | None]] = []
-        for event in contract.events:
-            for log in event().get_logs(from_block=0):
-                seen.append((log["blockNumber"], log["logIndex"], log["args"].get("amount")))
+        logs = [log for event in contract.events for log in event().get_logs(from_block=0)]
+        seen = [(log["blockNumber"], log["logIndex"], log["args"].get("amount")) for log in logs]
         assert sorted(seen) == [(row.number, row.log_index, row.amount) for row in rows]
         leaves = await truth.Truth(client, start_block=1).leaves_at(await chain.height())
         for (parts, kind), (reward, _) in leaves.items():
