@@ -99,7 +99,7 @@ UNDECODABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueEr
 class Endpoint:
     """One node behind one URL. Leaves retries, pauses and connection limits to its caller.
 
-    `observe(method, seconds, outcome)` is called once per HTTP exchange; outcome is "ok" or the error's class name.
+    `observe(method, seconds, outcome)` is called once per HTTP exchange, with a batch's first method; outcome is "ok" or the error's class name.
     """
 
     def __init__(
@@ -134,7 +134,7 @@ class Endpoint:
         """One call. `what` names the thing asked for in errors. With `msgspec.Raw` as `type_` the JSON text is returned."""
         wire_id = self._take_ids(1)
         body = _encoder.encode(_Request(wire_id, method, params))
-        data = await self._post(body, method, what)
+        data = await self._post(body, method, _of(method, what))
         envelope = self._decode(_one, data, method, what)
         if envelope.id != wire_id and not (envelope.id is None and envelope.error is not None):
             raise errors.BadAnswer(f"{self.name} answered {method} with a foreign id", value=envelope.id)
@@ -159,7 +159,7 @@ class Endpoint:
         first = self._take_ids(len(calls))
         body = _encoder.encode([_Request(first + i, method, params) for i, (method, params) in enumerate(calls)])
         method = f"batch of {len(calls)} ({calls[0][0]})"
-        data = await self._post(body, method, "")
+        data = await self._post(body, calls[0][0], method)
         if data[:1] == b"{":  # the batch as a whole was refused
             envelope = self._decode(_one, data, method, "")
             if envelope.error is None:
@@ -213,11 +213,12 @@ class Endpoint:
             text += " " + head(error.data, 200).decode("utf-8", "replace")
         return classify(f"{self.name} refused {method}", error.code, text, whole_batch=whole_batch)
 
-    async def _post(self, body: bytes, method: str, what: str) -> bytearray | bytes:
+    async def _post(self, body: bytes, method: str, asked: str) -> bytearray | bytes:
+        """`method` is what `observe` sees: one of few names, whatever a batch holds; `asked` is what errors say."""
         started = time.monotonic()
         outcome = "ok"
         try:
-            return await self._exchange(body, _of(method, what))
+            return await self._exchange(body, asked)
         except errors.StakesideError as error:
             outcome = type(error).__name__
             raise

@@ -415,3 +415,13 @@ async def test_every_exchange_is_observed() -> None:
             await endpoint.call("eth_getLogs", [], list[str])
     assert seen == [("eth_getLogs", "ok")]
     assert endpoint.calls == 1
+
+
+async def test_batches_of_every_size_are_observed_under_one_name_and_fail_under_their_size() -> None:
+    seen: set[str] = set()
+    async with serving(error(-32000, "no"), observe=lambda m, _, __: seen.add(m)) as endpoint:
+        for size in (1, 2, 7, 30):
+            with pytest.raises(jsonrpc.RpcError) as caught:
+                await endpoint.batch([("eth_getBlockByNumber", [])] * size, list[str])
+            assert size == 1 or f"batch of {size} (eth_getBlockByNumber)" in str(caught.value)
+    assert seen == {"eth_getBlockByNumber"}
