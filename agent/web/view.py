@@ -152,16 +152,27 @@ def lag_blocks(live: Live, summary: queries.Summary) -> int | None:
     return max(0, live.node.head - index.number)
 
 
+def _ahead_blocks(live: Live, summary: queries.Summary) -> int:
+    """How far the index is beyond the node: a node that starts anew has no lag, and no use. Some blocks are a balancer's."""
+    index = summary.cursors.get("index")
+    return 0 if live.node.head is None or index is None else max(0, index.number - live.node.head)
+
+
 def not_ready(live: Live, summary: queries.Summary, *, max_lag_blocks: int) -> list[str]:
     """Why this agent should not be relied on now; empty when it can be."""
     reasons = [f"latch {latch.name}: {latch.reason}" for latch in summary.latches]
     if live.node.state == "wrong-chain":
         reasons.append(f"the node serves another chain: {live.node.reason}")
+    elif live.node.state == "gap":
+        reasons.append(f"the node lacks history that the index needs: {live.node.reason}")
     lag = lag_blocks(live, summary)
     if lag is None:
         reasons.append("no block of the node is indexed yet")
     elif lag > max_lag_blocks:
         reasons.append(f"{lag} blocks behind the node's head, the limit is {max_lag_blocks}")
+    ahead = _ahead_blocks(live, summary)
+    if ahead > max_lag_blocks:
+        reasons.append(f"the node's head is {ahead} blocks lower than the index, the limit is {max_lag_blocks}")
     for service in live.services:
         if service.status == "latched":
             reasons.append(f"service {service.name} stopped after repeated failures: {service.reason}")

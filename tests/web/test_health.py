@@ -39,6 +39,24 @@ async def test_a_node_that_is_behind_us_is_no_lag(world: World) -> None:
     assert (await reasons(world))[0] == 200
 
 
+async def test_a_node_that_starts_anew_is_not_ready(world: World) -> None:
+    """It has no lag, being the lower one; a few blocks are a balancer's."""
+    await world.fill(12)
+    world.index.state, world.index.reason = "behind", "the node's head is lower"
+    world.index.remote_head = chain.BlockRef(7, b"\x01" * 32)
+    assert (await reasons(world))[0] == 200
+    world.index.remote_head = chain.BlockRef(0, b"\x01" * 32)
+    assert await reasons(world) == (503, ["the node's head is 12 blocks lower than the index, the limit is 5"])
+
+
+async def test_a_node_that_lacks_history_is_not_ready(world: World) -> None:
+    await world.fill()
+    world.index.state, world.index.reason = "gap", "no receipts for block 2"
+    assert await reasons(world) == (
+        503, ["the node lacks history that the index needs: no receipts for block 2"],
+    )  # fmt: skip
+
+
 async def test_a_latch_is_not_ready_and_says_why(world: World) -> None:
     await world.fill()
     await world.latch("block 2 was replaced")
