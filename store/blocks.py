@@ -22,18 +22,14 @@ _COLUMNS = (
 async def insert(c: Connection, headers: Sequence[chain.Header], *, proof: str) -> None:
     """Store canonical blocks. One that is already there must be identical; an orphaned one becomes canonical again.
 
-    Raises StoreError when a block differs from the stored one, or another block of its height is still canonical.
+    Raises BadAnswer when a block differs from the stored one, StoreError when another block of its height is still canonical.
     """
     rank = chain.proof_rank(proof)
     unique = {header.hash: header for header in headers}
     stored = await _stored(c, list(unique))
     for block_hash, (found, _, _) in stored.items():
         if found != unique[block_hash]:
-            raise errors.StoreError(
-                "a block differs from the stored one of the same hash",
-                value=str(found.ref),
-                cure="the node's answer is wrong",
-            )
+            raise errors.BadAnswer("a block differs from the stored one of the same hash", value=str(found.ref))
     fresh = [header for block_hash, header in unique.items() if block_hash not in stored]
     await c.bulk(
         block, [(h.number, h.hash, h.parent, h.time, h.state_root, h.receipts_root, h.bloom, rank, None) for h in fresh]
@@ -110,10 +106,12 @@ async def unfinalized(c: Connection, *, above: int) -> list[chain.Header]:
     return [_header(row) for row in await c.rows(query)]
 
 
-async def tip(c: Connection) -> chain.Header | None:
-    """The highest canonical block."""
-    query = sa.select(*_COLUMNS).where(block.c.orphaned_generation.is_(None)).order_by(block.c.number.desc()).limit(1)
-    row = await c.row(query)
+async def tip(c: Connection, *, at_most: int | None = None) -> chain.Header | None:
+    """The highest canonical block (not above `at_most`)."""
+    query = sa.select(*_COLUMNS).where(block.c.orphaned_generation.is_(None))
+    if at_most is not None:
+        query = query.where(block.c.number <= at_most)
+    row = await c.row(query.order_by(block.c.number.desc()).limit(1))
     return None if row is None else _header(row)
 
 

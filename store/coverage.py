@@ -18,7 +18,7 @@ async def add(c: Connection, *, protocol: str, fingerprint: bytes, first: int, l
     """The canonical blocks `first` to `last` were read whole, for what `fingerprint` names."""
     key = {"protocol": protocol, "fingerprint": fingerprint, "proof": chain.proof_rank(proof)}
     same = [coverage.c[name] == value for name, value in key.items()]
-    touching = (*same, coverage.c.first <= last + 1, coverage.c.last >= first - 1)
+    touching = (*same, coverage.c.first <= last + 1, coverage.c.last >= max(0, first - 1))
     rows = await c.rows(sa.select(coverage.c.first, coverage.c.last).where(*touching))
     low, high = min([first, *(row.first for row in rows)]), max([last, *(row.last for row in rows)])
     if [row.first for row in rows] != [low]:

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from domain import chain
 from store.connection import Connection
-from store.tables import journal
+from store.tables import is_adoption, journal
 
 Kind = Literal["committed", "reverted", "finalized", "violated", "adopted"]
 
@@ -38,6 +38,15 @@ async def newest(c: Connection, *, limit: int, before: int | None = None) -> lis
         Entry(row.id, row.at_s, row.kind, chain.BlockRef(row.number, row.hash), row.generation)
         for row in await c.rows(query)
     ]
+
+
+async def last_adopted(c: Connection) -> Entry | None:
+    """The newest adoption."""
+    query = sa.select(journal).where(is_adoption).order_by(journal.c.id.desc()).limit(1)
+    row = await c.row(query)
+    if row is None:
+        return None
+    return Entry(row.id, row.at_s, row.kind, chain.BlockRef(row.number, row.hash), row.generation)
 
 
 async def count(c: Connection, *, kind: Kind | None = None) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -13,6 +13,8 @@ from domain import chain, errors, events
 from store import bulk, tally
 from store.connection import AnyRow, AnySelect, Connection
 from store.tables import block, log, proven
+
+_REINDEX = "stop the agent and run `stakeside agent reindex`"
 
 
 class Indexed(msgspec.Struct, frozen=True):
@@ -25,10 +27,29 @@ class Indexed(msgspec.Struct, frozen=True):
     proof: str
 
 
-async def insert(c: Connection, rows: Sequence[Indexed]) -> None:
-    """Store logs of blocks that are in the book. One that is already there must be identical (its proof may differ: the block's
-    strongest one counts). Raises StoreError when it is not, or when its block is missing."""
-    fresh = await _not_stored(c, rows)
+class Contradicted(errors.BadAnswer):
+    """The answer about a known block is not what the book has. `settled`: it is the book that is wrong, or made by other rules, so
+    asking again changes nothing; else it is one answer against another, and asking again may."""
+
+    def __init__(self, what: str, *, ref: chain.BlockRef, value: object, settled: bool, cure: str = "") -> None:
+        super().__init__(what, value=value, cure=cure)
+        self.ref = ref
+        self.settled = settled
+
+
+async def insert(
+    c: Connection,
+    rows: Sequence[Indexed],
+    *,
+    whole: Mapping[chain.BlockRef, bool] | None = None,
+    protocols: Collection[str] = (),
+) -> None:
+    """Store logs of blocks that are in the book. What is already there must be the same (its proof may differ: the block's strongest
+    one counts; and so may the transaction's hash, which no receipt proves). Of the blocks in `whole` the rows are all there is of
+    `protocols`, so that a stored log must be among them; the value says whether the answer is proven.
+
+    Raises Contradicted; StoreError when a block is missing."""
+    fresh = await _not_stored(c, rows, whole or {}, protocols)
     await c.bulk(log, [_columns(row) for row in fresh])
     await tally.add(c, "log", len(fresh))
     kinds = Counter(row.event.kind for row in fresh if row.event is not None)
@@ -105,22 +126,62 @@ def _indexed(row: AnyRow) -> Indexed:
     )
 
 
-async def _not_stored(c: Connection, rows: Sequence[Indexed]) -> list[Indexed]:
+async def _not_stored(
+    c: Connection, rows: Sequence[Indexed], whole: Mapping[chain.BlockRef, bool], protocols: Collection[str]
+) -> list[Indexed]:
     """The rows that are new, after comparing the others with what is stored. Blocks are looked up, not rows: most have none."""
-    known = await _stored_in(c, {row.log.block for row in rows})
+    known = await _stored_in(c, {row.log.block for row in rows} | whole.keys())
     fresh: dict[tuple[bytes, int], Indexed] = {}
     for row in rows:
         key = (row.log.block.hash, row.log.log_index)
         other = known.get(key) or fresh.get(key)
         if other is None:
             fresh[key] = row
-        elif msgspec.structs.replace(other, proof=row.proof) != row:
-            raise errors.StoreError(
-                "a log differs from the stored one of the same block and index",
-                value=(str(row.log.block), row.log.log_index),
-                cure="the node's answer or the protocol's manifest is not the one the book was made with; index anew",
+        else:
+            _compare(row, other, settled=whole.get(row.log.block, False))
+    given = {(row.log.block.hash, row.log.log_index) for row in rows}
+    for key, row in known.items():
+        if row.log.block in whole and row.protocol in protocols and key not in given:
+            raise Contradicted(
+                "a stored log is not in the answer about its block",
+                ref=row.log.block,
+                value=_place(row),
+                settled=whole[row.log.block],
+                cure=_REINDEX if whole[row.log.block] else "",
             )
     return list(fresh.values())
+
+
+def _compare(row: Indexed, other: Indexed, *, settled: bool) -> None:
+    """What the chain said first, then what it means: the first is the node's, the second is this software's and its manifest's."""
+    if _raw(row) != _raw(other):
+        raise Contradicted(
+            "a log differs from the stored one of the same block and index",
+            ref=row.log.block,
+            value=_place(row),
+            settled=settled,
+            cure=_REINDEX if settled else "",
+        )
+    if _meaning(row) != _meaning(other):
+        raise Contradicted(
+            "a stored log has another meaning by the manifest now in use",
+            ref=row.log.block,
+            value=_place(row),
+            settled=True,
+            cure=_REINDEX,
+        )
+
+
+def _raw(row: Indexed) -> tuple[chain.Log, int]:
+    return msgspec.structs.replace(row.log, tx_hash=b""), row.time
+
+
+def _meaning(row: Indexed) -> tuple[str, events.Row | None]:
+    return row.protocol, None if row.event is None else events.to_row(row.event)
+
+
+def _place(row: Indexed) -> tuple[str, int]:
+    return str(row.log.block), row.log.log_index
 
 
 async def _stored_in(c: Connection, refs: Iterable[chain.BlockRef]) -> dict[tuple[bytes, int], Indexed]:

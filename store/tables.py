@@ -172,6 +172,10 @@ journal = sa.Table(
     **_STRICT,
 )
 
+# Few among very many. Spelled as a constant: SQLite uses a partial index only for a condition it can read while planning.
+is_adoption = journal.c.kind == sa.literal_column("'adopted'")
+sa.Index("ix_journal_adopted", journal.c.id, sqlite_where=is_adoption, postgresql_where=is_adoption)
+
 latch = sa.Table(
     "latch",
     metadata,

@@ -3,6 +3,9 @@
 Two ways, one commit. History up to the finalized block comes by ranges; what follows comes block by block, by hash, steered by the
 follower. Either way a commit is blocks, logs, journal and cursor in one transaction, fenced by the cursor it was fetched for: an answer
 that was under way while the index moved (a rollback, an adoption, another process) can never be written.
+
+A block is final when its hash is linked to the node's finalized header, never by its height: a balancer may ask another node each
+time. Ranges are written as they come; they become final together, once the last one ends at the finalized header itself.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from typing import Literal, assert_never
 
 import msgspec
 
-from agent.services import chronicle, rows, slices
+from agent.services import chronicle, lookout, retreat, rows, slices
 from agent.services.chronicle import CURSOR, FINALIZED, LATCH
 from domain import chain, errors, hashing
 from indexers.chain import evidence, follower, ranges, reader, walk
@@ -26,7 +29,7 @@ BEFORE_GENESIS = chain.BlockRef(-1, hashing.ZERO32)
 """What block 0 follows on: the anchor of an index that starts at genesis."""
 
 LOOK_S = 5.0
-"""How long one look at the tip serves a backfill, whose ranges are final anyway."""
+"""How long one look at the tip serves a backfill."""
 
 IDLE_S = 5.0
 """How often a stopped index looks whether it may go on."""
@@ -35,7 +38,8 @@ GAP_RETRY_S = 15.0
 """How often history that was missing is asked for again."""
 
 DOUBTS = 3
-"""How often a finalized block must be missing before it counts as lost history: a node behind a balancer may just lag."""
+"""How often a finalized block must be missing before it counts as lost history, and how often the node's chain must not continue
+what was read before that is left: a node behind a balancer may just lag."""
 
 State = Literal["starting", "backfill", "following", "behind", "gap", "violated", "wrong-chain"]
 Marks = Callable[[int, int], Collection[int]]
@@ -90,15 +94,21 @@ class IndexService:
         self.remote_head: chain.BlockRef | None = None
         self._source = source
         self._walker = walk.Walker(source)
-        self._chain_id = chain_id
         self._genesis = genesis
         self._start = start
         self._marks = marks
         self._clock = clock
         self._proof = proof
         self._depth = int(finality.removeprefix("depth:")) if finality.startswith("depth:") else None
+        self._lookout = lookout.Lookout(source, chain_id=chain_id, genesis=genesis, depth=self._depth)
         self._chronicle = chronicle.Chronicle(
-            the_book, decoders, clock=clock, depth=self._depth, origin=BEFORE_GENESIS if start == 0 else None
+            the_book,
+            decoders,
+            clock=clock,
+            depth=self._depth,
+            origin=BEFORE_GENESIS if start == 0 else None,
+            start=start,
+            proof=proof,
         )
         self._poll_s = poll_s
         self._downstream = tuple(downstream)
@@ -115,8 +125,8 @@ class IndexService:
         self._slices: deque[slices.Slice] = deque()
         self._tip: reader.Tip | None = None
         self._looked_at = 0.0
-        self._checked = False
-        self._doubts = 0
+        self._doubts = self._forks = 0
+        self._final: chain.BlockRef | None = None
         self._gap_open = False
 
     # --- what others see ---
@@ -128,7 +138,7 @@ class IndexService:
 
     @property
     def finalized(self) -> chain.BlockRef | None:
-        return None if self._follower is None or self._follower.anchor.number < 0 else self._follower.anchor
+        return self._final
 
     @property
     def generation(self) -> int:
@@ -150,12 +160,17 @@ class IndexService:
         if await self._load():
             self.state = "violated"
             return IDLE_S
-        if self._slices:
-            await self._commit(self._slices[0])
-            self._slices.popleft()
-            return 0.0
         try:
+            if self._slices:
+                await self._commit(self._slices[0])
+                self._slices.popleft()
+                return 0.0
             return await self._advance()
+        except errors.FinalityViolated as error:
+            return await self._stop(self.head or BEFORE_GENESIS, reason=str(error))
+        except lookout.OtherChain as error:
+            self.state, self.reason, self._tip = "wrong-chain", error.what, None
+            raise
         except errors.BadAnswer as error:
             self.counts.lies += 1
             self._tip = None
@@ -166,11 +181,12 @@ class IndexService:
             raise
 
     async def _load(self) -> bool:
-        """Bring memory in line with the book, which others may have moved. True while the finality latch is set."""
+        """Bring memory in line with the book, which others may have moved. True while a latch stops the index."""
         found = await self._chronicle.recall(self._cursor, whole=self._follower is None)
         if isinstance(found, chronicle.Memory):
             self._slices.clear()
-            self._cursor, self._follower, self._gap_open = found.cursor, found.machine, found.gap_open
+            self._cursor, self._follower = found.cursor, found.machine
+            self._final, self._gap_open = found.final, found.gap_open
             self._coverage.reset(self._start - 1 if found.cursor is None else found.cursor.number)
             found = found.reason
         if found is None:
@@ -181,15 +197,18 @@ class IndexService:
 
     async def _advance(self) -> float:
         tip = await self._look()
-        final_number = self._final_number(tip)
+        final_number = self._lookout.final_number(tip)
         if self._follower is None:
             return await self._anchor(tip, final_number)
         head = self._follower.head
         if final_number > head.number:
             if self._follower.window:
-                # Blocks of ours that became final while we were away, or did not: settle them before going on by ranges.
-                return await self._follow(await self._source.header_at(head.number), tip, final_number)
-            return await self._backfill(final_number)
+                # Blocks of ours that became final while we were away, or did not: leave a fork before going on by ranges.
+                target = await self._source.header_at(head.number)
+                if target.hash != head.hash:
+                    return await self._follow(target, tip, final_number)
+                self._follower = follower.Follower(head, depth=self._depth, settled=False)
+            return await self._backfill(tip, final_number)
         target = tip.head
         if target.number > head.number + slices.MAX_BLOCKS:
             target = await self._source.header_at(head.number + slices.MAX_BLOCKS)
@@ -201,51 +220,35 @@ class IndexService:
         """The node's chain and tip. While ranges of history are read, one look serves for a while."""
         now = self._clock.monotonic()
         if self._tip is not None and self._follower is not None and now - self._looked_at < LOOK_S:
-            if self.state == "backfill" and self._final_number(self._tip) > self._follower.head.number:
+            if self.state == "backfill" and self._lookout.final_number(self._tip) > self._follower.head.number:
                 return self._tip
-        faults.point("index.before_look")
-        tip = await self._source.tip()
-        self._check_chain(tip)
-        if tip.finalized is not None and tip.finalized.number > tip.head.number:
-            raise errors.BadAnswer("the node's finalized block is above its head", value=str(tip.finalized.ref))
+        tip = await self._lookout.look()
         self._tip, self._looked_at = tip, now
         self.remote_head = tip.head.ref
         return tip
 
-    def _check_chain(self, tip: reader.Tip) -> None:
-        """Every look checks it: an endpoint can become another chain's at any time (failover, a restarted devnet)."""
-        if tip.chain_id == self._chain_id and tip.genesis == self._genesis:
-            self._checked = True
-            return
-        if tip.chain_id != self._chain_id:
-            what, value = f"the node serves chain {tip.chain_id}, not {self._chain_id}", tip.chain_id
-        else:
-            what = f"the node's genesis is {tip.genesis.hex()[:16]}…, not {self._genesis.hex()[:16]}…"
-            value = hashing.hex0x(tip.genesis)[:18]
-        cure = "point node.url at the deployment's chain; a devnet that was restarted anew needs a new deployment document and book"
-        if not self._checked:
-            raise errors.WrongChain(what, value=value, cure=cure)
-        self.state, self.reason = "wrong-chain", what
-        raise errors.Transient(what, value=value, cure=cure)
-
-    def _final_number(self, tip: reader.Tip) -> int:
-        if self._depth is not None:
-            return max(0, tip.head.number - self._depth)
-        return 0 if tip.finalized is None else tip.finalized.number
-
     # --- beginning ---
 
     async def _anchor(self, tip: reader.Tip, final_number: int) -> float:
-        """The block that the first indexed one follows on. It is final, so it is never left again."""
-        header = await self._source.header_at(min(self._start - 1, final_number))
-        found = slices.Slice(header.number, header.ref, (evidence.Block(header, (), self._proof),), final=True)
-        self._coverage.reset(header.number - 1)
-        await self._commit(found)
+        """The block that the first indexed one follows on."""
+        number = min(self._start - 1, final_number)
+        try:
+            header = await self._source.header_at(number)
+        except errors.HistoryUnavailable as error:
+            return await self._wait_for_history(number, number, str(error))
+        except jsonrpc.UnknownBlock as error:
+            return await self._doubt_history(number, number, error)
+        self._doubts = 0
+        found = (evidence.Block(header, (), self._proof),)
+        self._coverage.reset(number - 1)
+        await self._commit(
+            slices.Slice(number, header.ref, found, history=True, final=self._lookout.is_final(header, tip))
+        )
         return 0.0
 
     # --- history ---
 
-    async def _backfill(self, final_number: int) -> float:
+    async def _backfill(self, tip: reader.Tip, final_number: int) -> float:
         machine = self._machine()
         parent = machine.anchor
         first, last = self._ranges.next(first=parent.number + 1, limit=final_number)
@@ -257,7 +260,7 @@ class IndexService:
             found = await self._fetch_range(parent, first, last)
             faults.point("index.after_fetch")
         except evidence.Forked as error:
-            return await self._contradicted(follower.Violation(error.expected, error.remote))
+            return await self._contradicted(machine, follower.Violation(error.expected, error.remote))
         except jsonrpc.RangeRefused as error:
             if self._ranges.refused(first=first, last=last, suggested=error.blocks):
                 return 0.0
@@ -265,17 +268,14 @@ class IndexService:
         except errors.HistoryUnavailable as error:
             return await self._missing(first, last, str(error))
         except jsonrpc.UnknownBlock as error:
-            self._doubts += 1
-            if self._doubts < DOUBTS:
-                raise
-            return await self._missing(first, last, str(error))
+            return await self._doubt_history(first, last, error)
         except errors.Transient as error:
             if not isinstance(error, errors.BadAnswer):
                 self._ranges.faltered(first=first, last=last)
             raise
         self._doubts = 0
         self._ranges.succeeded(first=first, last=last, rows=found.rows, seconds=self._clock.monotonic() - started)
-        self._slices.extend(slices.sliced(found))
+        self._slices.extend(slices.sliced(found, final=self._lookout.is_final(found.blocks[-1].header, tip)))
         return 0.0
 
     async def _fetch_range(self, parent: chain.BlockRef, first: int, last: int) -> evidence.Range:
@@ -287,10 +287,20 @@ class IndexService:
             found = await self._evidence.block_by_receipts(parent=parent)
         return slices.without_logs_before(found, self._start)
 
+    async def _doubt_history(self, first: int, last: int, error: errors.Transient) -> float:
+        self._doubts += 1
+        if self._doubts < DOUBTS:
+            raise error
+        return await self._missing(first, last, str(error))
+
     async def _missing(self, first: int, last: int, reason: str) -> float:
-        """The node lacks history. Narrow it down to one block, then write it down and wait: others may sign for us."""
-        if self._ranges.refused(first=first, last=last):
+        """The node lacks history: narrow it down to one block."""
+        if first < last and self._ranges.refused(first=first, last=last):
             return 0.0
+        return await self._wait_for_history(first, last, reason)
+
+    async def _wait_for_history(self, first: int, last: int, reason: str) -> float:
+        """A gap: others may sign for us."""
         if await self._chronicle.open_gaps(first=first, last=last, reason=reason):
             log.warning("index.gap", first=first, last=last, error=reason)
             self._ring()
@@ -308,14 +318,12 @@ class IndexService:
                 if target.hash != machine.head.hash:
                     return self._poll_s  # the fork moved on while we walked it
                 self.state, self.reason = "following", ""
-                await self._finalize(machine, tip, final_number)
-                return (
-                    0.0 if final_number > machine.head.number or tip.head.number > machine.head.number else self._poll_s
-                )
+                await self._finalize(machine, tip)
+                return 0.0 if max(final_number, tip.head.number) > machine.head.number else self._poll_s
             case follower.Behind():
                 self.state = "behind"
                 self.reason = f"the node's head {output.remote} is lower than the index's {output.local}"
-                await self._finalize(machine, tip, final_number)
+                await self._finalize(machine, tip)
                 return self._poll_s
             case follower.Committed():
                 self.state, self.reason = "following", ""
@@ -323,7 +331,7 @@ class IndexService:
             case follower.Reverted():
                 return await self._revert(machine, output)
             case follower.Violation():
-                return await self._contradicted(output)
+                return await self._contradicted(machine, output)
             case _:
                 assert_never(output)
 
@@ -347,21 +355,18 @@ class IndexService:
         part = slices.bounded(whole)
         final = machine.finality(tip.finalized, best=tip.head) if self._depth is None else follower.Idle()
         await self._commit(
-            slices.Slice(part[0].header.number, part[-1].header.ref, tuple(part), final=False),
+            slices.Slice(part[0].header.number, part[-1].header.ref, tuple(part), history=False, final=False),
             finalized=final.ref if isinstance(final, follower.Finalized) else None,
         )
         more = len(part) < len(output.headers) or tip.head.hash != part[-1].header.hash
         if not more:
-            await self._finalize(machine, tip, self._final_number(tip))
+            await self._finalize(machine, tip)
         return 0.0 if more else self._poll_s
 
-    async def _finalize(self, machine: follower.Follower, tip: reader.Tip, final_number: int) -> None:
-        """Advance the finalized cursor to what the node calls final, as far as we have it."""
-        if machine.head.number < final_number:  # our head is an ancestor of what the node showed, so it is final too
-            output = follower.Finalized(machine.head) if machine.window else follower.Idle()
-        else:
-            output = machine.finality(tip.finalized, best=tip.head)
-        match output:
+    async def _finalize(self, machine: follower.Follower, tip: reader.Tip) -> None:
+        """Advance the finalized cursor to what the node calls final, if we have that very block. Above our head it waits: the ranges up
+        to there link to it."""
+        match output := machine.finality(tip.finalized, best=tip.head):
             case follower.Finalized():
                 try:
                     await self._chronicle.finalize(output.ref, seen=self._known())
@@ -369,9 +374,10 @@ class IndexService:
                     self._forget(error)
                     raise
                 machine.applied(output)
+                self._final = output.ref
                 self._ring()
             case follower.Violation():
-                await self._contradicted(output)
+                await self._contradicted(machine, output)
             case follower.Refused():
                 raise errors.BadAnswer(output.why)
             case _:
@@ -391,6 +397,7 @@ class IndexService:
             self._forget(error)
             raise
         self._follow_commit(slice_, finalized, to)
+        self._forks = 0
         self.counts.commits += 1
         self.counts.events += count
         self._tell("commit_rows", count)
@@ -399,8 +406,9 @@ class IndexService:
 
     def _follow_commit(self, slice_: slices.Slice, final: chain.BlockRef | None, to: cursors.Cursor) -> None:
         self._cursor = to
-        if slice_.final:
-            self._follower = follower.Follower(slice_.end, depth=self._depth)
+        self._final = slice_.end if slice_.final else final or self._final
+        if slice_.history:
+            self._follower = follower.Follower(slice_.end, depth=self._depth, settled=slice_.final)
             return
         machine = self._machine()
         machine.applied(follower.Committed(tuple(block.header for block in slice_.blocks)))
@@ -424,19 +432,46 @@ class IndexService:
         self._ring()
         return 0.0
 
-    async def _contradicted(self, violation: follower.Violation) -> float:
+    async def _contradicted(self, machine: follower.Follower, violation: follower.Violation) -> float:
         """The chain contradicts a final block. Asked once more, by height, because the answer stops this agent."""
         final = violation.final
+        if not machine.settled:
+            return await self._unlinked(machine, violation)
         again = await self._source.header_at(final.number)
         if again.hash == final.hash:
             raise errors.BadAnswer("the node contradicts itself about a finalized block", value=str(violation.remote))
-        reason = f"block {final} was final and the node now has {again.ref}"
-        await self._chronicle.violate(again.ref, reason=reason, generation=self.generation)
+        return await self._stop(again.ref, reason=f"block {final} was final and the node now has {again.ref}")
+
+    async def _stop(self, remote: chain.BlockRef, *, reason: str) -> float:
+        """Set the durable latch: whoever restarts this agent finds it set."""
+        await self._chronicle.violate(remote, reason=reason, generation=self.generation)
         self._slices.clear()
         self.state, self.reason = "violated", reason
-        log.error("index.finality_violated", final=str(final), remote=str(again.ref))
+        log.error("index.finality_violated", remote=str(remote), error=reason)
         self._ring()
         return IDLE_S
+
+    async def _unlinked(self, machine: follower.Follower, violation: follower.Violation) -> float:
+        """The node's chain does not continue what is not final yet. Either may be a stray node's: ask again, in the end leave ours."""
+        self._forks += 1
+        if self._forks < DOUBTS:
+            raise errors.BadAnswer(
+                "the node's chain does not continue what was read from it",
+                value=f"{violation.remote}, read {violation.final}",
+            )
+        ref, header = await retreat.target(
+            self._chronicle, self._source, machine.anchor, start=self._start, genesis=self._genesis
+        )
+        try:
+            self._cursor, dropped = await self._chronicle.retreat(ref, anchor=header, seen=self._known())
+        finally:
+            self._forks, self._follower = 0, None  # read again from the book
+            self._slices.clear()
+        self.counts.reorgs += 1
+        self.counts.reverted_blocks += dropped
+        log.warning("index.retreat", ancestor=str(ref), blocks=dropped, left=str(violation.final))
+        self._ring()
+        return 0.0
 
     # --- small things ---
 

@@ -15,11 +15,13 @@ MAX_BLOCKS = 200
 
 
 class Slice(msgspec.Struct, frozen=True):
-    """One commit: the blocks worth a row, and the block behind which the index then stands. `final`: all of it is history."""
+    """One commit: the blocks worth a row, and the block behind which the index then stands. `history`: it came by ranges, so not
+    every header is here; `final`: its end is the node's finalized block by hash, and so all before it is final too."""
 
     first: int
     end: chain.BlockRef
     blocks: tuple[evidence.Block, ...]
+    history: bool
     final: bool
 
 
@@ -33,8 +35,8 @@ def bounded(found: Sequence[evidence.Block]) -> Sequence[evidence.Block]:
     return found[:MAX_BLOCKS]
 
 
-def sliced(found: evidence.Range) -> list[Slice]:
-    """A range in commits. Each ends at a block whose header is known, the last one at the range's end."""
+def sliced(found: evidence.Range, *, final: bool) -> list[Slice]:
+    """A range in commits. Each ends at a block whose header is known, the last one at the range's end: `final` is about that one."""
     slices: list[Slice] = []
     first = found.first
     left: Sequence[evidence.Block] = found.blocks
@@ -42,7 +44,7 @@ def sliced(found: evidence.Range) -> list[Slice]:
         part = bounded(left)
         left = left[len(part) :]
         end = part[-1].header.ref
-        slices.append(Slice(first, end, tuple(part), final=True))
+        slices.append(Slice(first, end, tuple(part), history=True, final=final and not left))
         first = end.number + 1
     return slices
 

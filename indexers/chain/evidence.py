@@ -70,6 +70,10 @@ class Evidence:
             raise errors.BadConfig(
                 "this proof level needs recomputed headers", value=level, cure="use a reader that recomputes"
             )
+        if level == "bloom" and not trust_bloom:
+            raise errors.BadConfig(
+                "where blooms are not to be trusted they prove nothing", value=level, cure="use level receipts or node"
+            )
         addresses = sorted({address for pair in emitters for address in pair[0]})
         anything = any(not topics for _, topics in emitters)
         topics = () if anything else tuple(sorted({topic for pair in emitters for topic in pair[1]}))
@@ -115,7 +119,9 @@ class Evidence:
         by_block: dict[int, list[chain.Log]] = {}
         for log in logs:
             by_block.setdefault(log.block.number, []).append(log)
-        wanted = sorted({n for n in (*by_block, *keep) if parent.number < n < last})
+        worth = {n for n in (*by_block, *keep) if parent.number < n < last}
+        # The range's first header says by its parent's hash that the range continues the one before it.
+        wanted = sorted(worth | ({parent.number + 1} if parent.number + 1 < last else set()))
         ask = [parent.number, *wanted] if parent.number >= 0 else wanted
         headers = await self._source.headers_at(ask)
         if parent.number >= 0 and headers:
@@ -130,7 +136,8 @@ class Evidence:
         for lower, block in zip(below, blocks, strict=False):
             if block.header.number == lower.number + 1 and block.header.parent != lower.hash:
                 raise errors.BadAnswer("two headers of one range do not link", value=str(block.header.ref))
-        return Range(parent.number + 1, last, tuple(blocks))
+        kept = tuple(block for block in blocks if block.header.number in worth or block.header.number == last)
+        return Range(parent.number + 1, last, kept)
 
     async def _linked(self, parent: chain.BlockRef, last: int) -> list[chain.Header]:
         """All headers after `parent`, proven to be its descendants."""

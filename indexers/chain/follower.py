@@ -1,7 +1,7 @@
 """The reorg follower: a state machine without I/O. In: what the node shows. Out: what the caller must do next.
 
-It holds the unfinalized part of the chain that is in the book, linked by parent hash onto `anchor` (the finalized block, or where
-indexing began), and compares it with headers of the remote chain:
+It holds the unfinalized part of the chain that is in the book, linked by parent hash onto `anchor` (the finalized block; or, until
+`settled`, a block of history that no finalized header was linked to yet), and compares it with headers of the remote chain:
 
     duplicate   the remote head is ours                      → Idle
     behind      the remote head is lower than ours           → Behind   (a node that lags, rolled back or restarted: wait)
@@ -59,13 +59,13 @@ class Committed(msgspec.Struct, frozen=True):
 
 
 class Finalized(msgspec.Struct, frozen=True):
-    """Blocks up to `ref` are final; all of them are ours."""
+    """Blocks up to `ref` are final: it is ours, and by its hash the remote's finalized block (or `depth` below our head)."""
 
     ref: chain.BlockRef
 
 
 class Violation(msgspec.Struct, frozen=True):
-    """The remote chain contradicts what is final here."""
+    """The remote chain contradicts our anchor: what is final here, or, unsettled, only what was read before."""
 
     final: chain.BlockRef
     remote: chain.BlockRef
@@ -84,9 +84,15 @@ class Follower:
     """One chain's unfinalized window. `depth` is the finality rule where the chain has no `finalized` tag."""
 
     def __init__(
-        self, anchor: chain.BlockRef, headers: Sequence[chain.Header] = (), *, depth: int | None = None
+        self,
+        anchor: chain.BlockRef,
+        headers: Sequence[chain.Header] = (),
+        *,
+        depth: int | None = None,
+        settled: bool = True,
     ) -> None:
         self._anchor = anchor
+        self._settled = settled
         self._depth = depth
         self._chain: list[chain.Header] = []
         self._walk: list[chain.Header] = []  # newest first
@@ -98,8 +104,13 @@ class Follower:
 
     @property
     def anchor(self) -> chain.BlockRef:
-        """The newest final block: nothing at or below it may change."""
+        """The newest final block, or where our knowledge of links begins; nothing at or below it changes by this machine."""
         return self._anchor
+
+    @property
+    def settled(self) -> bool:
+        """Whether the anchor is known to be final."""
+        return self._settled
 
     @property
     def head(self) -> chain.BlockRef:
@@ -144,7 +155,7 @@ class Follower:
         """The remote chain's finalized block (None under the depth rule) and its head."""
         if self._depth is not None:
             ours = self.at(self.head.number - self._depth)
-            return Idle() if ours is None or ours == self._anchor else Finalized(ours)
+            return Idle() if ours is None or (ours == self._anchor and self._settled) else Finalized(ours)
         if remote is None:
             return Idle()
         if remote.number > best.number or (remote.number == best.number and remote.hash != best.hash):
@@ -153,7 +164,7 @@ class Follower:
         if ours is None:
             return Idle()  # below the anchor: nothing new; above our head: deferred until we have the block
         if ours.hash == remote.hash:
-            return Idle() if ours == self._anchor else Finalized(ours)
+            return Idle() if ours == self._anchor and self._settled else Finalized(ours)
         # Above the anchor a mismatch only means that our window is on a fork not yet left.
         return Violation(ours, remote.ref) if ours == self._anchor else Idle()
 
@@ -173,6 +184,7 @@ class Follower:
                 _require(self.at(done.ref.number) == done.ref, "only a block of the window becomes final")
                 del self._chain[: done.ref.number - self._anchor.number]
                 self._anchor = done.ref
+                self._settled = True
             case _:
                 assert_never(done)
         self._walk.clear()

@@ -133,7 +133,7 @@ class Bench:
         self.service = index.IndexService(
             self.book,
             reader.Reader(endpoint, finality_tag=not options.get("finality", "tag").startswith("depth")),
-            [Decoder(bytes.fromhex(self.chain.address[2:]))],
+            options.pop("decoders", None) or [Decoder(bytes.fromhex(self.chain.address[2:]))],
             start=start,
             proof=proof,
             clock=options.pop("clock", self.clock),

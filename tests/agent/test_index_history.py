@@ -202,6 +202,7 @@ async def test_an_adopted_block_that_the_node_does_not_have_latches(
     await grown(chain)
     async with bench.book.write() as c:
         await cursors.put(c, "index", cursors.Cursor(24, bytes(31) + b"\1", 1))
+        await journal.append(c, "adopted", domain_chain.BlockRef(24, bytes(31) + b"\1"), 1, 0)
     bench.build()
     await bench.until(lambda: bench.service.state == "violated")
     assert await bench.latched()

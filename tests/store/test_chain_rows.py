@@ -110,15 +110,54 @@ async def test_a_repeated_insert_changes_nothing(book: Book) -> None:
 async def test_a_different_log_under_a_known_key_is_refused(book: Book) -> None:
     one = factory.header(1)
     await _chain(book, one)
-    with pytest.raises(errors.StoreError, match="a log differs"):
+    with pytest.raises(logs.Contradicted, match="a log differs") as caught:
         await _chain(book, one, rows=[factory.row(one, amount=5)])
+    assert not caught.value.settled
+    with pytest.raises(logs.Contradicted, match="a log differs") as caught:
+        async with book.write() as c:
+            await logs.insert(c, [factory.row(one, amount=5)], whole={one.ref: True})
+    assert caught.value.settled
+
+
+async def test_another_transaction_hash_of_a_known_log_is_no_difference(book: Book) -> None:
+    one = factory.header(1)
+    await _chain(book, one)
+    await _chain(book, one, rows=[factory.row(one, tx=77)])
+    assert await _between(book) == [factory.row(one)]
+
+
+async def test_a_known_log_with_another_meaning_is_the_manifests_doing(book: Book) -> None:
+    one = factory.header(1)
+    await _chain(book, one)
+    row = factory.row(one)
+    unread = logs.Indexed(row.log, row.time, row.protocol, None, "node")
+    with pytest.raises(logs.Contradicted, match="another meaning") as caught:
+        await _chain(book, one, rows=[unread])
+    assert caught.value.settled
+
+
+@pytest.mark.parametrize("proven", [True, False])
+async def test_a_stored_log_must_be_in_a_whole_answer_about_its_block(book: Book, proven: bool) -> None:
+    one = factory.header(1)
+    async with book.write() as c:
+        await blocks.insert(c, [one], proof="node")
+        await logs.insert(c, [factory.row(one, 0, proof="node"), factory.row(one, 1, proof="node")])
+    for given in ([factory.row(one, 0)], []):
+        with pytest.raises(logs.Contradicted, match="not in the answer") as caught:
+            async with book.write() as c:
+                await blocks.insert(c, [one], proof="receipts")
+                await logs.insert(c, given, whole={one.ref: proven}, protocols=[factory.PROTOCOL])
+        assert caught.value.settled is proven
+        assert [row.proof for row in await _between(book)] == ["node", "node"]
+    async with book.write() as c:
+        await logs.insert(c, [], whole={one.ref: proven}, protocols=["another"])
 
 
 async def test_a_different_header_under_a_known_hash_is_refused(book: Book) -> None:
     one = factory.header(1)
     await _chain(book, one)
     forged = chain.Header(1, one.hash, one.parent, one.time + 1, one.state_root, one.receipts_root, one.bloom)
-    with pytest.raises(errors.StoreError, match="a block differs"):
+    with pytest.raises(errors.BadAnswer, match="a block differs"):
         await _chain(book, forged, rows=[])
 
 

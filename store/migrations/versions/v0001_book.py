@@ -85,6 +85,8 @@ CREATE TABLE journal (
 )
  STRICT""",
     """\
+CREATE INDEX ix_journal_adopted ON journal (id) WHERE kind = 'adopted'""",
+    """\
 CREATE TABLE latch (
     id INTEGER NOT NULL,
     name TEXT NOT NULL,
@@ -404,6 +406,8 @@ CREATE TABLE journal (
     generation BIGINT NOT NULL,
     CONSTRAINT pk_journal PRIMARY KEY (id)
 )""",
+    """\
+CREATE INDEX ix_journal_adopted ON journal (id) WHERE kind = 'adopted'""",
     """\
 CREATE TABLE latch (
     id BIGSERIAL NOT NULL,
