@@ -1,9 +1,12 @@
-"""`stakeside hub run`. In: a settings file. Out: a running hub."""
+"""`stakeside hub run` and `hub release`. In: a settings file. Out: a running hub; a held frame that may go on."""
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import os
+import sys
+import time
 from pathlib import Path
 
 from cli import serving
@@ -17,6 +20,11 @@ def register(subparsers: serving.Subparsers[argparse.ArgumentParser]) -> None:
     command = commands.add_parser("run", help="serve until SIGTERM")
     command.add_argument("--config", type=Path, default=Path(DEFAULT), metavar="FILE", help=f"default: {DEFAULT}")
     command.set_defaults(run=run)
+    command = commands.add_parser("release", help="let a frame go on that a cap holds; the hub must be stopped")
+    command.add_argument("digest", metavar="DIGEST", help="the held statement, as the status page shows it")
+    command.add_argument("--by", required=True, metavar="NAME", help="who looked at its numbers; kept in the book")
+    command.add_argument("--config", type=Path, default=Path(DEFAULT), metavar="FILE", help=f"default: {DEFAULT}")
+    command.set_defaults(run=release)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -29,3 +37,23 @@ def run(args: argparse.Namespace) -> int:
         from earnings import app
 
     return serving.until_signal(lambda stop: app.run(loaded, stop=stop, ready=serving.ready))
+
+
+def release(args: argparse.Namespace) -> int:
+    """0: the frame goes on at the next start. 1: it is not held."""
+    with serving.importing():
+        from config import settings
+        from domain import errors, hashing
+        from kit import logs
+
+        loaded = settings.load_hub(args.config, os.environ)
+        logs.configure(loaded.log.format, loaded.log.level)
+        from earnings import app
+
+    by: str = args.by.strip()
+    if not 1 <= len(by) <= 200 or not by.isprintable():
+        raise errors.BadConfig("--by is not a name", value=args.by, cure="say who releases the frame")
+    digest = hashing.unhex(args.digest, size=32, what="DIGEST")
+    done = asyncio.run(app.release(loaded, digest, by=by, at_s=int(time.time())))
+    sys.stdout.write(f"released {args.digest}\n" if done else f"{args.digest} is not held\n")
+    return 0 if done else 1

@@ -20,6 +20,7 @@ Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=3600)]
 Count = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=2000)]
+Amount = Annotated[str, msgspec.Meta(pattern=r"\A(?:0|[1-9][0-9]{0,77})\Z")]
 SettingsT = TypeVar("SettingsT", bound=msgspec.Struct)
 
 LOOPBACK = "127.0.0.1"
@@ -124,15 +125,29 @@ class HubWebSection(_Section, frozen=True):
     port: Port = 8490
 
 
+class CapsSection(_Section, frozen=True):
+    """What a frame may add before a person has to look: `max_reward_growth` in the asset's smallest unit, `max_growth_bps` in 1/10,000 of
+    the total before. None: no cap."""
+
+    max_reward_growth: Amount | None = None
+    max_growth_bps: Annotated[int, msgspec.Meta(ge=0, le=2**53)] | None = None
+
+
 class HubSettings(_Section, frozen=True):
-    """`hub.toml`. `receipts` is the signer table of the key that signs receipts."""
+    """`hub.toml`. `receipts` is the signer table of the key that signs receipts, or a list of them while the document moves from one key
+    to the next."""
 
     deployment: HubDeploymentSection
-    receipts: dict[str, object]
+    receipts: dict[str, object] | tuple[dict[str, object], ...]
     hub: HubSection = HubSection()
     web: HubWebSection = HubWebSection()
     consumers: ConsumersSection | None = None
+    caps: CapsSection = CapsSection()
     log: LogSection = LogSection()
+
+    @property
+    def receipt_tables(self) -> tuple[dict[str, object], ...]:
+        return (self.receipts,) if isinstance(self.receipts, dict) else self.receipts
 
 
 def load_agent(path: Path, env: Mapping[str, str]) -> AgentSettings:
@@ -172,7 +187,7 @@ def load_hub(path: Path, env: Mapping[str, str]) -> HubSettings:
         loaded,
         hub=msgspec.structs.replace(loaded.hub, store=_store(loaded.hub.store, folder, "hub.store")),
         deployment=msgspec.structs.replace(loaded.deployment, document=folder / loaded.deployment.document),
-        receipts=_signer(loaded.receipts, folder, "receipts") or {},
+        receipts=_signers(loaded.receipts, folder, "receipts"),
         consumers=consumers,
     )
 
@@ -261,6 +276,14 @@ def _upstream(hub: UpstreamSection | None, folder: Path) -> UpstreamSection | No
     if hub is None or hub.token_file is None:
         return hub
     return msgspec.structs.replace(hub, token_file=folder / hub.token_file)
+
+
+def _signers(
+    tables: dict[str, object] | tuple[dict[str, object], ...], folder: Path, section: str
+) -> dict[str, object] | tuple[dict[str, object], ...]:
+    if isinstance(tables, dict):
+        return _signer(tables, folder, section) or {}
+    return tuple(_signer(table, folder, section) or {} for table in tables)
 
 
 def _signer(table: dict[str, object] | None, folder: Path, section: str) -> dict[str, object] | None:

@@ -12,7 +12,7 @@ import msgspec
 
 from config import deployments, settings
 from domain import deployment, errors
-from earnings import book, intake, limits, notices, receipts, sealing, seats, votes
+from earnings import book, caps, intake, limits, notices, receipts, sealing, seats, votes
 from earnings.bodies import Wants
 from earnings.metrics import Metrics
 from earnings.web import api, feed, guard, server, status
@@ -46,11 +46,12 @@ async def run(loaded: settings.HubSettings, *, stop: asyncio.Event, ready: Calla
         store=loaded.hub.store,
         document=deployments.load(loaded.deployment.document),
         chain_id=loaded.deployment.chain_id,
-        keys=(registry.build(loaded.receipts, chain_id=loaded.deployment.chain_id),),
+        keys=tuple(registry.build(table, chain_id=loaded.deployment.chain_id) for table in loaded.receipt_tables),
         host=loaded.web.host,
         port=loaded.web.port,
         tokens_file=None if loaded.consumers is None else loaded.consumers.tokens_file,
         reread=lambda: deployments.load(loaded.deployment.document),
+        caps=caps.build(loaded.caps.max_reward_growth, max_growth_bps=loaded.caps.max_growth_bps),
     )
 
     def listening(port: int) -> None:
@@ -77,6 +78,7 @@ async def serve(arguments: Arguments, *, stop: asyncio.Event, listening: Callabl
         taking = intake.Intake(the_book, wires, clerk, clock=clock, metrics=metrics, rate=arguments.rate)
         sealer = sealing.Sealer(the_book, wires, news, clock=clock, metrics=metrics, caps=arguments.caps)
         reloader = Reloader(the_book, wires, clerk, arguments.reread)
+        await sealer.recall()
         supervisor = runtime.Supervisor([sealer, reloader], clock=clock)
         shown = status.Status(arguments.name, the_book, wires, clerk, sealer, supervisor, metrics=metrics)
         the_api = api.Api(the_book, wires, taking, clerk, sealer, tokens)
@@ -102,8 +104,9 @@ async def adopt_document(the_book: book.Book, places: seats.Seats) -> None:
             sealed = {
                 stream.name: await votes.next_sequence(c, stream_id) - 1 for stream_id, stream in places.streams.items()
             }
-            seats.succeed(old, places.document, sealed=sealed)
-        await book.put_meta(c, "document", msgspec.json.encode(places.document))
+            seats.succeed(old, places.document, sealed=sealed, issued=await receipts.highest(c))
+        places.check_sealed(await votes.sealed_ranges(c))
+        await book.put_meta(c, "document", places.encoded)
 
 
 class Reloader:

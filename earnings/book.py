@@ -77,7 +77,8 @@ async def open_book(url: str, *, deployment: bytes) -> Book:
         )
     lock = _take_lock(Path(rest.removeprefix("/"))) if dialect == "sqlite" else None
     full = f"{driver}://{rest}"
-    book = Book(_engine(full, begin="BEGIN IMMEDIATE", size=1), _engine(full, begin="BEGIN", size=READERS), lock)
+    writer = _engine(full, begin="BEGIN IMMEDIATE", size=1)
+    book = Book(writer, _engine(full, begin="BEGIN", size=READERS, snapshot=True), lock)
     try:
         await _check(book, deployment)
     except BaseException:
@@ -134,10 +135,12 @@ def _take_lock(path: Path) -> int:
     return handle
 
 
-def _engine(url: str, *, begin: str, size: int) -> AsyncEngine:
+def _engine(url: str, *, begin: str, size: int, snapshot: bool = False) -> AsyncEngine:
+    """`snapshot`: all statements of a transaction see one state, as SQLite's always do, and write nothing."""
     engine = create_async_engine(url, pool_size=size, max_overflow=0, pool_timeout=30)
     if engine.dialect.name != "sqlite":
-        return engine
+        read_only = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+        return engine.execution_options(**read_only) if snapshot else engine
 
     def connected(connection: Any, _record: object) -> None:
         connection.isolation_level = None  # the driver's own BEGIN is not IMMEDIATE, so ours replaces it

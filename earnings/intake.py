@@ -6,11 +6,13 @@ after the commit. Whatever was stored once gets the identical receipt for ever.
 
 from __future__ import annotations
 
+import asyncio
+
 import msgspec
 
 from domain import hashing, wire
 from earnings import book, ingest, limits, quorum, receipts, votes
-from earnings.bodies import WINDOW, Want, Wants, keep, read_chunk, repeats, sources
+from earnings.bodies import WINDOW, Want, Wants, keep, read_chunk, read_root, repeats, sources
 from earnings.ingest import Refused, Vote, Withdrawal
 from earnings.metrics import Metrics
 from earnings.seats import Seat, Seats
@@ -50,42 +52,63 @@ class Intake:
         self._buckets = limits.Buckets(rate)
 
     async def attest(self, data: bytes) -> wire.Accepted | Refused:
-        vote = ingest.read_attestation(data, self._wires.seats)
-        answer = vote if isinstance(vote, Refused) else await self._admit(vote, vote.digest)
+        seats = self._wires.seats
+        vote = ingest.read_attestation(data, seats)
+        answer = vote if isinstance(vote, Refused) else await self._admit(vote, vote.digest, seats)
         self._metrics.attestations.labels(_result(answer)).inc()
         return answer
 
     async def replace(self, data: bytes) -> wire.Accepted | Refused:
-        withdrawal = ingest.read_replacement(data, self._wires.seats)
-        answer = withdrawal if isinstance(withdrawal, Refused) else await self._admit(withdrawal, withdrawal.ballot.id)
+        seats = self._wires.seats
+        read = ingest.read_replacement(data, seats)
+        answer = read if isinstance(read, Refused) else await self._admit(read, read.ballot.id, seats)
         self._metrics.replacements.labels(_result(answer)).inc()
         return answer
 
     def wanted(self, attester: bytes) -> tuple[str, ...]:
-        """Roots to ask this attester for."""
-        return tuple(hashing.hex0x(root) for root in self._wires.wants.ask(attester, now_s=self._clock.monotonic()))
+        """Roots this attester may deliver; only telling."""
+        return _shown(self._wires.wants.wanted(attester, now_s=self._clock.monotonic()))
+
+    def _ask(self, attester: bytes) -> tuple[str, ...]:
+        """Roots to ask this attester for, which has signed what it sent."""
+        return _shown(self._wires.wants.ask(attester, now_s=self._clock.monotonic()))
+
+    def welcome(self, root: str) -> Refused | None:
+        """Before anything is read: a refusal of what is not asked for."""
+        found = read_root(root, self._wires.wants)
+        return self._note_chunk(found) if isinstance(found, Refused) else None
 
     async def upload(self, root: str, data: bytes, *, source: str) -> Refused | None:
         """One chunk of a body. `source` is the uploader as far as it can be told: its token's name, or its network address."""
-        found = read_chunk(data, root, self._wires.wants)
-        if not isinstance(found, Refused):
-            want, chunk = found
-            faults.point("hub.before_chunk_commit")
-            async with self._book.write() as c:
-                kept = await keep(c, want, chunk, source=source, payload=data)
-            faults.point("hub.after_chunk_commit")
-            if not isinstance(kept, Refused):
-                self._metrics.chunks.labels("stored").inc()
-                self._wires.wants.extend(want.digest, now_s=self._clock.monotonic())
-                if kept:
-                    self._wires.wants.completed(want.digest)
-                    self._wires.bell.ring()
-                return None
-            found = kept
-        self._metrics.chunks.labels(found.title.replace(" ", "_")).inc()
-        return found
+        wants = self._wires.wants
+        asked = read_root(root, wants)
+        if isinstance(asked, Refused):
+            return self._note_chunk(asked)
+        chunk = await asyncio.to_thread(ingest.parse, data, wire.BodyChunk, what="the body chunk")
+        if isinstance(chunk, Refused):
+            return self._note_chunk(chunk)
+        want = read_chunk(chunk, asked, wants)
+        if isinstance(want, Refused):
+            return self._note_chunk(want)
+        faults.point("hub.before_chunk_commit")
+        async with self._book.write() as c:
+            kept = await keep(c, want, chunk, wants, source=source, payload=data)
+        faults.point("hub.after_chunk_commit")
+        if isinstance(kept, Refused):
+            return self._note_chunk(kept)
+        self._metrics.chunks.labels("stored").inc()
+        wants.feed(want.digest, source)
+        wants.extend(want.digest, now_s=self._clock.monotonic())
+        if kept:
+            wants.completed(want.digest)
+            self._wires.bell.ring()
+        return None
 
-    async def _admit(self, item: Vote | Withdrawal, digest: bytes) -> wire.Accepted | Refused:
+    def _note_chunk(self, refused: Refused) -> Refused:
+        self._metrics.chunks.labels(refused.title.replace(" ", "_")).inc()
+        return refused
+
+    async def _admit(self, item: Vote | Withdrawal, digest: bytes, seats: Seats) -> wire.Accepted | Refused:
         wait_s = self._buckets.take(item.signer, now_s=self._clock.monotonic())
         if wait_s:
             return Refused(
@@ -95,9 +118,11 @@ class Intake:
             known = await self._clerk.find(c, attester=item.signer, digest=digest)
         if known is not None:
             self._metrics.receipts.labels("repeated").inc()
-            return wire.Accepted(receipt=known, wanted=self.wanted(item.signer))
+            return wire.Accepted(receipt=known, wanted=self._ask(item.signer))
         want: Want | None = None
         async with self._book.write() as c:
+            if await book.meta(c, "document") != seats.encoded:
+                return Refused(503, "document changed", "the hub takes up another document", retry_after_s=2)
             following = await votes.next_sequence(c, item.place.stream)
             if item.place.sequence - following > MAX_AHEAD:
                 return _too_far(item.place.sequence, following)
@@ -106,7 +131,7 @@ class Intake:
             receipt = None
             if refused is None:
                 receipt = await self._clerk.issue(
-                    c, self._wires.seats, attester=item.signer, digest=digest, at_s=int(self._clock.now())
+                    c, seats, attester=item.signer, digest=digest, at_s=int(self._clock.now())
                 )
                 want = await self._newly_wanted(c, item.seat, item.place, following)
             faults.point("hub.before_commit")
@@ -117,7 +142,7 @@ class Intake:
             self._wires.wants.add(want)
         self._wires.bell.ring()
         self._metrics.receipts.labels("new").inc()
-        return wire.Accepted(receipt=receipt, wanted=self.wanted(item.signer))
+        return wire.Accepted(receipt=receipt, wanted=self._ask(item.signer))
 
     async def _store(self, c: book.Connection, item: Vote | Withdrawal, frame: quorum.Frame) -> Refused | None:
         """Rows for what `quorum` decides; a refusal when the item excludes something the signer signed before."""
@@ -129,6 +154,7 @@ class Intake:
             case quorum.Frozen(sealed):
                 return Refused(409, "frame sealed", "the withdrawn digest is sealed and stays", has=sealed)
             case quorum.Known(conflict):
+                conflict = conflict or await votes.accused(c, item.place, signer=item.signer)
                 return None if conflict is None else await self._accuse(c, item, conflict, digest)
             case quorum.Dropped(has, conflict):
                 if conflict is None:
@@ -222,6 +248,10 @@ class Intake:
         if known is None or await repeats(c, known.header):
             return None
         return Want(seat, known.header, known.digest, standing.supporters, next_=place.sequence == following)
+
+
+def _shown(roots: tuple[bytes, ...]) -> tuple[str, ...]:
+    return tuple(map(hashing.hex0x, roots))
 
 
 def _result(answer: wire.Accepted | Refused) -> str:

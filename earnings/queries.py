@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -210,19 +211,14 @@ async def sealed_with_root(c: Connection, root: bytes, digest: bytes | None) -> 
     return None if found is None else await votes.header(c, found)
 
 
-async def body_page(c: Connection, known: votes.Known, page: int) -> dict[str, object] | None:
-    """Leaves of one page, ascending by (subject, asset, kind); the carry rides on page 0."""
-    pages = max(1, -(-known.header.leaf_count // PAGE_LEAVES))
+def body_page(leaves: Sequence[statement.Leaf], carry: bytes | None, page: int) -> dict[str, object] | None:
+    """Leaves of one page, ascending by (subject, asset, kind); the carry rides on page 0. Blocking: thousands of leaves."""
+    pages = max(1, -(-len(leaves) // PAGE_LEAVES))
     if page >= pages:
         return None
-    leaves = await sealing.leaves_at(
-        c, known.header.stream, known.header.sequence, limit=PAGE_LEAVES, offset=page * PAGE_LEAVES
-    )
-    answer: dict[str, object] = {"page": page, "pages": pages, "leaves": [wire.leaf_to_wire(leaf) for leaf in leaves]}
-    if page == 0:
-        carry = await sealing.carry(c, known.header.carry)
-        if carry is None:
-            return None
+    mine = leaves[page * PAGE_LEAVES : (page + 1) * PAGE_LEAVES]
+    answer: dict[str, object] = {"page": page, "pages": pages, "leaves": [wire.leaf_to_wire(leaf) for leaf in mine]}
+    if carry is not None:
         answer["carry"] = carry.decode()
     return answer
 

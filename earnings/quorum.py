@@ -7,6 +7,8 @@ order, so hubs that saw them in another order, or restarted between them, agree.
     ballots    its Replaces: `withdrawn` never counts again, the highest ballot names what counts
     conflict   two digests not linked by a Replace, or two Replaces with one ballot: equivocation, while it is unexplained
 
+Once a frame is sealed a second digest is a conflict when it arrives (`_against_seal`), whatever withdrew it before.
+
 A message that would let a slot grow without bound is counted and dropped: a signer owns at most two unexplained digests.
 """
 
@@ -111,7 +113,19 @@ def attest(frame: Frame, signer: bytes, digest: bytes) -> Known | Taken | Droppe
         return Known(slot.conflict())
     if len(slot.attested) >= 2 + len(slot.ballots):
         return Dropped(slot.attested[0], slot.conflict())
-    return _taken(frame, Slot((*slot.attested, digest), slot.ballots))
+    taken = _taken(frame, Slot((*slot.attested, digest), slot.ballots))
+    conflict = taken.conflict or _against_seal(frame, slot, digest)
+    return taken if conflict is None else Taken(taken.slot, conflict, joins=False)
+
+
+def _against_seal(frame: Frame, slot: Slot, digest: bytes) -> tuple[bytes, bytes] | None:
+    """After sealing no Replace excuses a second digest beforehand: not beside a vote for the sealed one, nor as what the signer stands by.
+    What it stood by once and withdrew before it agreed may still come late."""
+    if frame.sealed is None or digest == frame.sealed or not slot.attested:
+        return None
+    if frame.sealed in slot.attested:
+        return frame.sealed, digest
+    return None if digest in slot.withdrawn else (slot.attested[0], digest)
 
 
 def replace(frame: Frame, signer: bytes, ballot: Ballot) -> Known | Taken | Dropped | Frozen:

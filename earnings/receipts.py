@@ -21,6 +21,11 @@ SIGN_TIMEOUT_S = 10
 PAGE = 256
 
 
+async def highest(c: Connection) -> int:
+    """The highest receipt number of any attester, 0 when there is none."""
+    return await c.scalar(sa.select(sa.func.max(tables.receipt.c.number))) or 0
+
+
 class Clerk:
     """Signs receipts. Several keys only while the document moves from one to the next."""
 
@@ -87,10 +92,15 @@ class Clerk:
         try:
             async with asyncio.timeout(SIGN_TIMEOUT_S):
                 signature = await key.sign_digest(receipt_id)
+            signer = signatures.recover(receipt_id, signature)
         except TimeoutError:
             raise errors.Transient("the receipt signer does not answer", retry_after_s=10) from None
-        if signatures.recover(receipt_id, signature) != address:
-            raise errors.BadAnswer("the receipt signer answered with another key", value=hashing.hex0x(address))
+        except errors.BadAnswer as error:  # our own signer's fault, not the attester's
+            raise errors.Transient(f"the receipt signer fails: {error.what}", retry_after_s=10) from None
+        if signer != address:
+            raise errors.Transient(
+                "the receipt signer answered with another key", value=hashing.hex0x(signer), retry_after_s=10
+            )
         return signature
 
     def _signed(self, row: sa.Row[tuple[object, ...]]) -> wire.SignedReceipt:

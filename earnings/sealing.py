@@ -75,6 +75,7 @@ class Sealer:
         self._wires = wires
         self._news = news
         self._clock = clock
+        self._started_s = int(clock.now())
         self._metrics = metrics
         self._caps = tuple(caps)
         self._leaves: dict[bytes, _Known] = {}
@@ -89,13 +90,27 @@ class Sealer:
             sealed = await self._advance(stream_id) or sealed
         async with self._book.read() as c:
             self._metrics.quarantined.set(len(await votes.quarantined(c)))
-        self._metrics.wanted.set(len(self._wires.wants))
+        self._metrics.wanted.set(self._wires.wants.missing)
         return 0.0 if sealed else IDLE_S
+
+    async def recall(self) -> None:
+        """Before the first step: show when each stream sealed last, so that a restart hides no standstill."""
+        async with self._book.read() as c:
+            for stream_id in self._wires.seats.streams:
+                await self._show_last(c, stream_id)
+
+    async def _show_last(self, c: book.Connection, stream_id: bytes) -> None:
+        table = tables.sealed
+        query = sa.select(table.c.at_s).where(table.c.stream == stream_id).order_by(table.c.sequence.desc()).limit(1)
+        at_s = await c.scalar(query)
+        name = self._wires.seats.streams[stream_id].name
+        self._metrics.last_seal.labels(name).set(self._started_s if at_s is None else at_s)
 
     async def _advance(self, stream_id: bytes) -> bool:
         """True when a frame was sealed, or a wrong body thrown out."""
         async with self._book.read() as c:
             await self._refresh_wants(c, stream_id)
+            await self._show_last(c, stream_id)
             found = await self._next(c, stream_id)
             if isinstance(found, Waiting):
                 self._note(stream_id, found)
@@ -125,9 +140,12 @@ class Sealer:
 
     async def _next(self, c: book.Connection, stream_id: bytes) -> _Ready | Waiting:
         sequence = await votes.next_sequence(c, stream_id)
-        seat = self._wires.seats.at(stream_id, sequence)
+        seats = self._wires.seats
+        seat = seats.at(stream_id, sequence)
         if seat is None:
             raise ValueError("a stream of the document has no seat")
+        if not await self._in_force(c, seat):
+            return Waiting(sequence, "collecting", "the book follows a newer document: send this hub SIGHUP")
         frame, standing = await self._standing(c, seat)
         self._metrics.diverged.labels(seat.stream.name).set(int(quorum.diverged(frame, seat.config_digest)))
         if standing.state in ("collecting", "validated") or standing.leading is None:
@@ -142,6 +160,11 @@ class Sealer:
         if reason is not None:
             return Waiting(sequence, "contradicted", reason, known.digest)
         return _Ready(bodies.Want(seat, known.header, known.digest, standing.supporters, next_=True), previous)
+
+    async def _in_force(self, c: book.Connection, seat: Seat) -> bool:
+        """Whether the seat is what the document says that the book follows now. Another process may have taken up a newer one."""
+        seats = self._wires.seats
+        return seats.at(seat.stream_id, seat.sequence) == seat and await book.meta(c, "document") == seats.encoded
 
     async def _standing(self, c: book.Connection, seat: Seat) -> tuple[quorum.Frame, quorum.Standing]:
         frame = await votes.frame(c, votes.Place(seat.stream_id, seat.sequence, seat.revision))
@@ -171,11 +194,17 @@ class Sealer:
         self._wires.wants.replace(stream_id, wants)
 
     async def _payloads(self, c: book.Connection, want: bodies.Want) -> tuple[list[bytes] | None, str]:
-        """A complete copy: of a token's holder (`token:`) rather than of an address (`addr:`)."""
-        for source, copy in sorted((await bodies.sources(c, want.digest)).items(), reverse=True):
-            if copy.complete:
-                return await bodies.load(c, want.digest, source=source), source
-        return None, ""
+        """A complete copy: of a token's holder rather than of an address, the oldest first, so that newer ones cannot push it back."""
+        copies = await bodies.sources(c, want.digest)
+        complete = [source for source, copy in copies.items() if copy.complete]
+        if not complete:
+            return None, ""
+
+        def turn(source: str) -> tuple[bool, int, str]:
+            return not bodies.by_token(source), self._wires.wants.recency(want.digest, source), source
+
+        source = min(complete, key=turn)
+        return await bodies.load(c, want.digest, source=source), source
 
     async def _entries(self, c: book.Connection, want: bodies.Want) -> Mapping[bodies.Key, bodies.Entry]:
         """The leaves of the frame before, from memory or from the book."""
@@ -230,6 +259,8 @@ class Sealer:
         async with self._book.write() as c:
             if await votes.next_sequence(c, header.stream) != header.sequence:
                 return False
+            if not await self._in_force(c, seat):
+                return False  # another document came while the body was checked: count anew under its signers
             _, standing = await self._standing(c, seat)
             if standing.state != "quorum" or standing.leading != want.digest:
                 return False  # a vote was replaced, or a signer quarantined, while the body was checked
@@ -312,9 +343,7 @@ async def sealed_header(c: book.Connection, stream: bytes, sequence: int) -> vot
     return None if digest is None else await votes.header(c, digest)
 
 
-async def leaves_at(
-    c: book.Connection, stream: bytes, sequence: int, *, limit: int | None = None, offset: int = 0
-) -> list[statement.Leaf]:
+async def leaves_at(c: book.Connection, stream: bytes, sequence: int) -> list[statement.Leaf]:
     """Leaves of a sealed frame, ascending by (subject, asset, kind); none before the first frame."""
     if sequence < 0:
         return []
@@ -328,7 +357,7 @@ async def leaves_at(
     same = [table.c[name] == newest.c[name] for name in ("subject", "asset", "kind", "sequence")]
     query = sa.select(table).join(newest, sa.and_(*same)).where(table.c.stream == stream)
     query = query.order_by(table.c.subject, table.c.asset, table.c.kind)
-    rows = await c.stream(query if limit is None else query.limit(limit).offset(offset))
+    rows = await c.stream(query)
     leaves: list[statement.Leaf] = []
     async for part in rows.partitions(ROWS_AT_ONCE):
         leaves += [_leaf(row) for row in part]
@@ -348,21 +377,21 @@ async def carry(c: book.Connection, carry_hash: bytes) -> bytes | None:
 
 
 async def _store_body(c: book.Connection, header: statement.Header, checked: bodies.Checked) -> None:
-    rows = [
-        {
-            "stream": header.stream,
-            "subject": leaf.subject,
-            "asset": leaf.asset,
-            "kind": leaf.kind,
-            "sequence": header.sequence,
-            "reward": leaf.reward,
-            "penalty": leaf.penalty,
-            "parts": wire.encode(leaf.parts),
-        }
-        for leaf in checked.changed
-    ]
-    for first in range(0, len(rows), ROWS_AT_ONCE):
-        await c.execute(tables.leaf.insert(), rows[first : first + ROWS_AT_ONCE])
+    for first in range(0, len(checked.changed), ROWS_AT_ONCE):
+        rows = [
+            {
+                "stream": header.stream,
+                "subject": leaf.subject,
+                "asset": leaf.asset,
+                "kind": leaf.kind,
+                "sequence": header.sequence,
+                "reward": leaf.reward,
+                "penalty": leaf.penalty,
+                "parts": wire.encode(leaf.parts),
+            }
+            for leaf in checked.changed[first : first + ROWS_AT_ONCE]
+        ]
+        await c.execute(tables.leaf.insert(), rows)
         await asyncio.sleep(0)
     known = await c.scalar(sa.select(sa.literal(1)).where(tables.carry.c.hash == header.carry))
     if known is None and checked.packed is not None:

@@ -32,6 +32,15 @@ class Seat(msgspec.Struct, frozen=True):
         return statement.Domain(chain_id=self.stream.chain, config_digest=self.config_digest)
 
 
+class SealedRange(msgspec.Struct, frozen=True):
+    """Sealed frames of one stream that were signed under one configDigest: the first of them and the last."""
+
+    stream: bytes
+    config_digest: bytes
+    first: int
+    last: int
+
+
 class _Rule(msgspec.Struct, frozen=True):
     config_digest: bytes
     ruleset: bytes
@@ -47,6 +56,7 @@ class Seats:
         deployment.check(document)
         self.document = document
         self.deployment = document.digest()
+        self.encoded = msgspec.json.encode(document)
         self.streams = {stream.id(): stream for stream in document.streams}
         self.known = frozenset(address for epoch in document.epochs for address in epoch.addresses())
         self._rules: dict[tuple[str, int], _Rule] = {}
@@ -95,6 +105,21 @@ class Seats:
                 found = key.address
         return None if found is None else hashing.unhex(found, size=20, what="receipt key")
 
+    def check_sealed(self, ranges: Iterable[SealedRange]) -> None:
+        """Raises BadConfig when frames were sealed under another signer set than this document yields for them."""
+        for sealed in ranges:
+            stream = self.streams.get(sealed.stream)
+            edges = (
+                sealed.first,
+                sealed.last,
+            )  # an epoch is in force without a gap, so its edges speak for what is between
+            if stream is None or any(self._rule(stream, at).config_digest != sealed.config_digest for at in edges):
+                raise errors.BadConfig(
+                    "the book has frames sealed under another signer set or ruleset than the document yields for them",
+                    value=(hashing.hex0x(sealed.stream), sealed.first, sealed.last),
+                    cure="use the document that was in force when they sealed, and append to it",
+                )
+
     def check_receipt_keys(self, addresses: Iterable[bytes]) -> None:
         """Raises BadConfig when the document does not list a key of ours: agents would refuse every receipt."""
         ours = set(addresses)
@@ -108,10 +133,10 @@ class Seats:
             )
 
 
-def succeed(old: deployment.Document, new: deployment.Document, *, sealed: dict[str, int]) -> None:
-    """Raises BadConfig unless `new` only appends to `old` and revises no sealed frame.
+def succeed(old: deployment.Document, new: deployment.Document, *, sealed: dict[str, int], issued: int) -> None:
+    """Raises BadConfig unless `new` only appends to `old`, revises no sealed frame and moves no receipt that is out.
 
-    `sealed` is, by stream name, the highest sealed sequence."""
+    `sealed` is, by stream name, the highest sealed sequence; `issued` the highest receipt number of any attester."""
     deployment.check(new)
     if not deployment.extends(old, new):
         raise errors.BadConfig(
@@ -126,6 +151,13 @@ def succeed(old: deployment.Document, new: deployment.Document, *, sealed: dict[
                     value=sequence,
                     cure=f"let it start after frame {sealed[name]}",
                 )
+    for key in new.receipt_keys[len(old.receipt_keys) :]:
+        if key.first_receipt <= issued:
+            raise errors.BadConfig(
+                "a receipt key is listed from a receipt number on that is already out under the key before it",
+                value=key.first_receipt,
+                cure=f"let it begin at {issued + 1} or later, with room for what is issued until the document is everywhere",
+            )
     for revision in new.revisions[len(old.revisions) :]:
         if revision.sequence <= sealed.get(revision.stream, -1):
             raise errors.BadConfig(

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from domain import hashing, statement, wire
 from earnings import quorum, tables
 from earnings.book import Connection
-from earnings.seats import Seat
+from earnings.seats import SealedRange, Seat
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -91,6 +91,22 @@ async def next_sequence(c: Connection, stream: bytes) -> int:
     """The frame to be sealed next."""
     highest = await c.scalar(sa.select(sa.func.max(tables.sealed.c.sequence)).where(tables.sealed.c.stream == stream))
     return 0 if highest is None else highest + 1
+
+
+async def sealed_ranges(c: Connection) -> list[SealedRange]:
+    """What is sealed, by stream and the configDigest it was signed under."""
+    sealed, header_ = tables.sealed, tables.statement
+    query = (
+        sa.select(
+            sealed.c.stream,
+            header_.c.config_digest,
+            sa.func.min(sealed.c.sequence).label("first"),
+            sa.func.max(sealed.c.sequence).label("last"),
+        )
+        .join(header_, header_.c.digest == sealed.c.digest)
+        .group_by(sealed.c.stream, header_.c.config_digest)
+    )
+    return [SealedRange(row.stream, row.config_digest, row.first, row.last) for row in await c.execute(query)]
 
 
 async def quarantined(c: Connection) -> frozenset[bytes]:
@@ -203,6 +219,14 @@ async def accuse(c: Connection, place: Place, *, signer: bytes, conflict: tuple[
         return True
     await c.execute(table.update().where(mine).values(repeats=table.c.repeats + 1, open=1))
     return found.open == 0
+
+
+async def accused(c: Connection, place: Place, *, signer: bytes) -> tuple[bytes, bytes] | None:
+    """The signer's open evidence of this frame."""
+    table = tables.evidence
+    query = sa.select(table.c.first, table.c.second)
+    row = (await c.execute(query.where(table.c.signer == signer, place.where(table), table.c.open == 1))).one_or_none()
+    return None if row is None else (row.first, row.second)
 
 
 async def acquit(c: Connection, place: Place, *, signer: bytes) -> None:

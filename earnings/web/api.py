@@ -11,9 +11,10 @@ from collections import OrderedDict
 from aiohttp import web
 
 from domain import errors, hashing, merkle, statement, wire
-from earnings import book, queries, receipts, sealing
+from earnings import book, queries, receipts, sealing, votes
 from earnings.ingest import Refused
 from earnings.intake import Intake, Wires
+from earnings.web import guard
 from earnings.web.guard import Tokens, refusal, require, tagged
 from kit import http
 
@@ -21,9 +22,8 @@ ATTESTATION_BYTES = 64 << 10
 """The largest valid one has about 8 KiB; a context of control characters is six times as long when escaped."""
 REPLACEMENT_BYTES = 8 << 10
 CHUNK_BYTES = 8 << 20
-MAX_CHUNKS_AT_ONCE = 4
-"""Chunks in memory at a time: 32 MiB at most."""
-BODY_TIMEOUT_S = 30.0
+CHUNKS_AT_ONCE = guard.Bounds(total=8, addresses=4, each=2)
+"""Chunks in memory at a time: 64 MiB at most. Half of them are for holders of tokens alone."""
 TREES = 4
 """Merkle trees kept for proofs: consumers ask for many proofs of one statement."""
 
@@ -45,7 +45,8 @@ class Api:
         self._sealer = sealer
         self._tokens = tokens
         self._trees: OrderedDict[bytes, tuple[bytes, list[statement.Leaf], list[bytes]]] = OrderedDict()
-        self._uploads = 0
+        self._growing = asyncio.Lock()
+        self._uploads = guard.Slots(CHUNKS_AT_ONCE)
 
     def routes(self) -> list[web.RouteDef]:
         def consumer(path: str, handler: http.Handler) -> web.RouteDef:
@@ -65,11 +66,11 @@ class Api:
         ]
 
     async def attest(self, request: web.Request) -> web.Response:
-        data = await http.read_body(request, max_bytes=ATTESTATION_BYTES, timeout_s=BODY_TIMEOUT_S)
+        data = await guard.read_body(request, max_bytes=ATTESTATION_BYTES)
         return _answer(await self._intake.attest(data))
 
     async def replace(self, request: web.Request) -> web.Response:
-        data = await http.read_body(request, max_bytes=REPLACEMENT_BYTES, timeout_s=BODY_TIMEOUT_S)
+        data = await guard.read_body(request, max_bytes=REPLACEMENT_BYTES)
         return _answer(await self._intake.replace(data))
 
     async def wanted(self, request: web.Request) -> web.Response:
@@ -77,16 +78,17 @@ class Api:
         return http.json_response({"wanted": self._intake.wanted(attester)})
 
     async def upload(self, request: web.Request) -> web.Response:
-        if self._uploads >= MAX_CHUNKS_AT_ONCE:
-            return refusal(Refused(503, "busy", "too many bodies arrive at a time", retry_after_s=1))
-        self._uploads += 1
-        try:
-            data = await http.read_body(request, max_bytes=CHUNK_BYTES, timeout_s=BODY_TIMEOUT_S)
-            name = self._tokens.name(request)
-            source = f"addr:{request.remote or ''}"[:64] if name is None else f"token:{name}"[:64]
-            refused = await self._intake.upload(request.match_info["root"], data, source=source)
-        finally:
-            self._uploads -= 1
+        guard.check_length(request, max_bytes=CHUNK_BYTES)
+        root = request.match_info["root"]
+        refused = self._intake.welcome(root)
+        if refused is not None:
+            return refusal(refused)
+        source = guard.source(request, self._tokens)
+        with self._uploads.take(source) as taken:
+            if not taken:
+                return refusal(Refused(503, "busy", "too many bodies arrive at a time", retry_after_s=1))
+            data = await guard.read_body(request, max_bytes=CHUNK_BYTES)
+            refused = await self._intake.upload(root, data, source=source)
         return refusal(refused) if refused is not None else web.Response(status=202)
 
     async def receipts(self, request: web.Request) -> web.Response:
@@ -126,7 +128,11 @@ class Api:
         page = http.query_int(request, "page", default=0, minimum=0, maximum=1 << 32)
         async with self._book.read() as c:
             known = await queries.sealed_with_root(c, root, digest)
-            found = None if known is None else await queries.body_page(c, known, page)
+        tree = None if known is None else await self._tree(known.digest)
+        found = None
+        if known is not None and tree is not None:
+            carry = await self._carry(known) if page == 0 else None
+            found = await asyncio.to_thread(queries.body_page, tree[1], carry, page)
         if found is None:
             return _missing("no sealed statement has this body, or the body has no such page")
         return tagged(request, found, immutable=digest is not None)
@@ -148,23 +154,39 @@ class Api:
         )
 
     async def _tree(self, digest: bytes) -> tuple[bytes, list[statement.Leaf], list[bytes]] | None:
-        found = self._trees.get(digest)
-        if found is None:
-            async with self._book.read() as c:
-                sealed = await queries.sealed_leaves(c, digest)
-            if sealed is None:
-                return None
-            known, leaves = sealed
-            nodes = await asyncio.to_thread(lambda: merkle.tree([leaf.hash() for leaf in leaves]))
-            found = self._trees[digest] = (known.header.body_root, leaves, nodes)
-            if nodes[0] != known.header.body_root:
-                raise errors.StoreError(
-                    "the leaves in the hub's book do not hash to the sealed root", value=hashing.hex0x(digest)
-                )
-            while len(self._trees) > TREES:
-                self._trees.popitem(last=False)
-        self._trees.move_to_end(digest)
+        """Root, leaves and nodes of a sealed statement, kept only when they are the signed ones. Raises StoreError otherwise."""
+        async with self._growing:  # one at a time: a tree may be large
+            found = self._trees.get(digest)
+            if found is None:
+                async with self._book.read() as c:
+                    sealed = await queries.sealed_leaves(c, digest)
+                if sealed is None:
+                    return None
+                known, leaves = sealed
+                nodes = await asyncio.to_thread(_grow, leaves)
+                if nodes[0] != known.header.body_root:
+                    raise errors.StoreError(
+                        "the leaves in the hub's book do not hash to the sealed root", value=hashing.hex0x(digest)
+                    )
+                found = self._trees[digest] = (known.header.body_root, leaves, nodes)
+                while len(self._trees) > TREES:
+                    self._trees.popitem(last=False)
+            self._trees.move_to_end(digest)
+            return found
+
+    async def _carry(self, known: votes.Known) -> bytes:
+        """Raises StoreError when it is not the signed one."""
+        async with self._book.read() as c:
+            found = await sealing.carry(c, known.header.carry)
+        if found is None or await asyncio.to_thread(hashing.keccak256, found) != known.header.carry:
+            raise errors.StoreError(
+                "the carry in the hub's book does not hash to the sealed one", value=hashing.hex0x(known.digest)
+            )
         return found
+
+
+def _grow(leaves: list[statement.Leaf]) -> list[bytes]:
+    return merkle.tree([leaf.hash() for leaf in leaves])
 
 
 def _proofs(leaves: list[statement.Leaf], nodes: list[bytes], subject: bytes) -> list[dict[str, object]]:

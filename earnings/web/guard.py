@@ -5,22 +5,118 @@ Reading a body, security headers and problems are `kit.http`'s; here are the in-
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
+import ipaddress
 import re
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 
+import msgspec
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from domain import errors, wire
+from earnings.bodies import by_token
 from earnings.ingest import Refused
 from earnings.metrics import Metrics
 from kit import http, runtime
 
-MAX_IN_FLIGHT = 64
-"""Requests answered at a time. More wait at the agent, which is built for that."""
+BODY_GRACE_S = 5.0
+BODY_BYTES_PER_S = 64 << 10
+"""A body must arrive at least this fast after the grace: who trickles does not keep a place for long."""
 _LINE = re.compile(r"(?P<name>[A-Za-z0-9_.\-]{1,64}):(?P<hash>[0-9a-f]{64})\Z")
+
+
+class Bounds(msgspec.Struct, frozen=True):
+    """Places at a time: in `total`, for all `addresses` without a token together, and for `each` of those addresses. A token is bounded
+    by the total alone: its holder is known, and can be taken off."""
+
+    total: int
+    addresses: int
+    each: int
+
+
+MAX_IN_FLIGHT = Bounds(total=128, addresses=96, each=48)
+"""Requests answered at a time. More wait at the agent, which is built for that."""
+
+
+class Slots:
+    """Places that requests take while they are answered."""
+
+    def __init__(self, bounds: Bounds) -> None:
+        self._bounds = bounds
+        self._taken: dict[str, int] = {}
+        self.running = 0
+
+    @contextmanager
+    def take(self, source: str) -> Generator[bool, None, None]:
+        """False when there is no place for this source."""
+        if not self._free(source):
+            yield False
+            return
+        self.running += 1
+        self._taken[source] = self._taken.get(source, 0) + 1
+        try:
+            yield True
+        finally:
+            self.running -= 1
+            self._taken[source] -= 1
+            if not self._taken[source]:
+                del self._taken[source]
+
+    def _free(self, source: str) -> bool:
+        if self.running >= self._bounds.total:
+            return False
+        if by_token(source):
+            return True
+        addresses = sum(count for name, count in self._taken.items() if not by_token(name))
+        return addresses < self._bounds.addresses and self._taken.get(source, 0) < self._bounds.each
+
+
+def source(request: web.Request, tokens: Tokens) -> str:
+    """Who a request is from, as far as it can be told: its token's name, or its network address (of IPv6 the /64, which one host has
+    whole)."""
+    name = tokens.name(request)
+    if name is not None:
+        return f"token:{name}"[:64]
+    remote = (request.remote or "").partition("%")[0]
+    try:
+        address = ipaddress.ip_address(remote)
+    except ValueError:
+        return f"addr:{remote}"[:64]
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is None:
+        return f"addr:{ipaddress.ip_network((address, 64), strict=False)}"
+    return f"addr:{address}"[:64]
+
+
+def check_length(request: web.Request, *, max_bytes: int) -> None:
+    """Raises HTTPRequestEntityTooLarge for a body that says beforehand that it is."""
+    if request.content_length is not None and request.content_length > max_bytes:
+        raise web.HTTPRequestEntityTooLarge(max_size=max_bytes, actual_size=request.content_length)
+
+
+async def read_body(request: web.Request, *, max_bytes: int) -> bytes:
+    """The whole body. Raises HTTPRequestEntityTooLarge beyond `max_bytes`, Transient when it comes too slowly."""
+    check_length(request, max_bytes=max_bytes)
+    loop = asyncio.get_running_loop()
+    started = loop.time()
+    parts: list[bytes] = []
+    size = 0
+    try:
+        async with asyncio.timeout(None) as limit:
+            limit.reschedule(started + BODY_GRACE_S)
+            async for part in request.content.iter_chunked(1 << 16):
+                size += len(part)
+                if size > max_bytes:
+                    raise web.HTTPRequestEntityTooLarge(max_size=max_bytes, actual_size=size)
+                parts.append(part)
+                limit.reschedule(started + BODY_GRACE_S + size / BODY_BYTES_PER_S)
+    except TimeoutError:
+        raise errors.Transient("the request body does not arrive fast enough", value=size) from None
+    return b"".join(parts)
 
 
 class Tokens:
@@ -101,22 +197,29 @@ def tagged(request: web.Request, value: object, *, immutable: bool = False) -> w
     return web.Response(body=body, headers=headers, content_type="application/json")
 
 
-def busy(metrics: Metrics, clock: runtime.Clock, *, unbounded: frozenset[str], limit: int) -> Middleware:
-    """Counts and times requests, and refuses what is beyond `limit`. Routes in `unbounded` have a bound of their own."""
-    running = 0
+def busy(
+    metrics: Metrics, clock: runtime.Clock, tokens: Tokens, *, unbounded: frozenset[str], bounds: Bounds
+) -> Middleware:
+    """Counts and times requests, and refuses what is beyond `bounds`. Routes in `unbounded` have a bound of their own."""
+    slots = Slots(bounds)
 
     @web.middleware
     async def middleware(request: web.Request, handler: http.Handler) -> web.StreamResponse:
-        nonlocal running
         resource = request.match_info.route.resource
         route = "unknown" if resource is None else resource.canonical
         if route in unbounded:
             return await handler(request)
-        if running >= limit:
-            metrics.requests.labels(route, "503").inc()
-            return http.problem(503, "busy", "too many requests at a time", headers={"Retry-After": "1"})
-        running += 1
-        metrics.in_flight.set(running)
+        with slots.take(source(request, tokens)) as taken:
+            if not taken:
+                metrics.requests.labels(route, "503").inc()
+                return http.problem(503, "busy", "too many requests at a time", headers={"Retry-After": "1"})
+            metrics.in_flight.set(slots.running)
+            try:
+                return await timed(route, request, handler)
+            finally:
+                metrics.in_flight.set(slots.running - 1)
+
+    async def timed(route: str, request: web.Request, handler: http.Handler) -> web.StreamResponse:
         started = clock.monotonic()
         status = 500
         try:
@@ -127,8 +230,6 @@ def busy(metrics: Metrics, clock: runtime.Clock, *, unbounded: frozenset[str], l
             status = error.status
             raise
         finally:
-            running -= 1
-            metrics.in_flight.set(running)
             metrics.requests.labels(route, str(status)).inc()
             metrics.request_seconds.labels(route).observe(clock.monotonic() - started)
 

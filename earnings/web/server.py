@@ -31,7 +31,9 @@ def application(
     clock: runtime.Clock,
 ) -> web.Application:
     app = http.application(max_body_bytes=api.CHUNK_BYTES)
-    app.middlewares.append(guard.busy(metrics, clock, unbounded=PROBES | {FEED_ROUTE}, limit=guard.MAX_IN_FLIGHT))
+    app.middlewares.append(
+        guard.busy(metrics, clock, tokens, unbounded=PROBES | {FEED_ROUTE}, bounds=guard.MAX_IN_FLIGHT)
+    )
     app.add_routes(the_api.routes())
     app.add_routes(the_status.routes())
     app.add_routes([web.get(FEED_ROUTE, guard.require(tokens, the_feed.subscribe))])

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from domain import errors, hashing
@@ -106,6 +107,23 @@ async def test_amounts_of_256_bits_come_back_exactly(tmp_path: Path) -> None:
         await h.seal(made)
         page = (await h.get(f"/v1/bodies/{hashing.hex0x(made.header.body_root)}"))[1]
     assert page["leaves"][0]["cumulativeReward"] == str(largest)
+
+
+async def test_a_reader_sees_one_state_and_cannot_write(postgres_server: postgres.Server) -> None:
+    opened = await book.open_book(postgres_server.create("hub_snapshot"), deployment=DEPLOYMENT)
+    try:
+        async with opened.read() as c:
+            assert await book.meta(c, "document") is None
+            async with opened.write() as w:
+                await book.put_meta(w, "document", b"newer")
+            assert await book.meta(c, "document") is None, "as it was at the first look"
+        async with opened.read() as c:
+            assert await book.meta(c, "document") == b"newer"
+        with pytest.raises(DBAPIError, match="read-only"):
+            async with opened.read() as c:
+                await book.put_meta(c, "document", b"x")
+    finally:
+        await opened.close()
 
 
 async def test_two_hubs_on_one_postgresql_count_as_one(tmp_path: Path, postgres_server: postgres.Server) -> None:

@@ -54,7 +54,7 @@ async def test_an_oversized_body_of_unknown_length_is_cut_off(tmp_path: Path) ->
 
 
 async def test_a_body_that_does_not_arrive_in_time_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(api, "BODY_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(guard, "BODY_GRACE_S", 0.1)
     async with hub.running(tmp_path) as h:
         answer = await talk(h, b"POST /v1/attestations HTTP/1.1\r\nHost: hub\r\nContent-Length: 100\r\n\r\n{")
     assert answer.startswith(b"HTTP/1.1 503 ")
@@ -67,7 +67,7 @@ async def test_a_request_head_that_trickles_is_cut_off(tmp_path: Path, monkeypat
 
 
 async def test_requests_beyond_the_cap_are_told_to_come_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guard, "MAX_IN_FLIGHT", 2)
+    monkeypatch.setattr(guard, "MAX_IN_FLIGHT", guard.Bounds(total=3, addresses=2, each=2))
     async with hub.running(tmp_path) as h:
         writers: list[asyncio.StreamWriter] = []
         for _ in range(2):
@@ -81,6 +81,7 @@ async def test_requests_beyond_the_cap_are_told_to_come_back(tmp_path: Path, mon
         await hub.until(full)  # probes are answered even now
         async with h.session.get(h.url + "/v1/wanted") as response:
             assert (response.status, response.headers["Retry-After"]) == (503, "1")
+        assert (await h.get("/v1/streams"))[0] == 200, "a place is kept for whoever shows a token"
         for writer in writers:
             writer.close()
             await writer.wait_closed()
