@@ -7,7 +7,7 @@ order, so hubs that saw them in another order, or restarted between them, agree.
     ballots    its Replaces: `withdrawn` never counts again, the highest ballot names what counts
     conflict   two digests not linked by a Replace, or two Replaces with one ballot: equivocation, while it is unexplained
 
-Once a frame is sealed a second digest is a conflict when it arrives (`_against_seal`), whatever withdrew it before.
+Once a frame is sealed, what arrives beside a vote for it is a conflict too, and no Replace excuses that beforehand (`_against_seal`).
 
 A message that would let a slot grow without bound is counted and dropped: a signer owns at most two unexplained digests.
 """
