@@ -180,7 +180,7 @@ class Wants:
 def read_root(text: str, wants: Wants) -> bytes | Refused:
     """The root a path names, when its body is asked for."""
     try:
-        root = hashing.unhex(text, size=32, what="root")
+        root = hashing.unhex_lower(text, size=32, what="root")
     except errors.BadAnswer as error:
         return malformed("root", error.what)
     return root if wants.asks(root) else _unrequested()

@@ -230,7 +230,7 @@ def _camel(what: str) -> str:
 
 def _unhex(text: str, *, size: int, field: str) -> bytes:
     try:
-        return hashing.unhex(text, size=size, what=field)
+        return hashing.unhex_lower(text, size=size, what=field)
     except errors.BadAnswer as error:
         raise _Malformed(field, error.what) from None
 

@@ -210,4 +210,4 @@ def _missing(detail: str) -> web.Response:
 
 def _bytes(text: str | None, *, size: int, what: str) -> bytes:
     """Raises BadAnswer (→ 400)."""
-    return hashing.unhex(text, size=size, what=what)
+    return hashing.unhex_lower(text, size=size, what=what)
