@@ -35,6 +35,7 @@ async def rederive(loaded: settings.AgentSettings, stream_name: str, *, first: i
     plan = next((plan for plan in parts.plans if plan.stream.name == stream_name), None)
     if plan is None:
         raise errors.BadConfig("this agent has no such stream", value=stream_name)
+    await _refuse_sealed(loaded, plan, first)
     the_book = await app.open_book(parts, read_only=False)
     try:
         async with the_book.write() as c:
@@ -54,6 +55,22 @@ async def rederive(loaded: settings.AgentSettings, stream_name: str, *, first: i
             return found
     finally:
         await the_book.close()
+
+
+async def _refuse_sealed(loaded: settings.AgentSettings, plan: StreamPlan, first: int) -> None:
+    """What is sealed stays: a vote that differs could not be withdrawn any more. A hub that is away seals nothing either."""
+    async with http.client_session() as session:
+        hub = app.hub_of(loaded, session)
+        try:
+            sealed = None if hub is None else await hub.last_sealed(plan.stream.id())
+        except errors.Transient:
+            return
+    if sealed is not None and first <= sealed:
+        raise errors.BadConfig(
+            f"frames up to {sealed} of stream {plan.stream.name} are sealed and stay",
+            value=first,
+            cure=f"use --from {sealed + 1}; if a sealed frame is wrong, prove it with `stakeside verify --full`",
+        )
 
 
 async def _last_adopted(c: book.Connection, plan: StreamPlan, first: int) -> int | None:
