@@ -13,7 +13,7 @@ import msgspec
 
 from agent.reporting import envelope
 from agent.services import standing
-from agent.services.plan import WITHDRAWN, StreamPlan
+from agent.services.plan import WITHDRAWN_LATCH, StreamPlan
 from domain import deployment, hashing, statement, wire
 from kit import faults, runtime
 from signers import base
@@ -113,7 +113,7 @@ class AttestService:
                 await votes.save(c, vote, at_s=int(self._clock.now()))
                 await outbox.put(c, id=item.id, stream=frame.stream, kind=item.kind, payload=item.payload)
             if signed and frame.digest in slot.withdrawn:
-                await latches.set(c, WITHDRAWN, reason=_returned(plan, frame), at_s=int(self._clock.now()))
+                await latches.set(c, WITHDRAWN_LATCH, reason=_returned(plan, frame), at_s=int(self._clock.now()))
             await cursors.put(
                 c, f"attest:{plan.stream.name}", cursors.Cursor(frame.sequence + 1, frame.digest, frame.revision)
             )
@@ -214,7 +214,7 @@ class AttestService:
 
 
 async def _stopped(c: book.Connection) -> bool:
-    return any(latch.name != WITHDRAWN for latch in await latches.active(c))
+    return any(latch.name != WITHDRAWN_LATCH for latch in await latches.active(c))
 
 
 async def _in_force(c: book.Connection, frame: statements.Slim) -> bool:

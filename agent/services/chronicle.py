@@ -115,17 +115,16 @@ class Chronicle:
     # --- writing ---
 
     async def commit(
-        self, slice_: slices.Slice, *, seen: cursors.Cursor | None, finalized: chain.BlockRef | None, close_gaps: bool
+        self, slice_: slices.Slice, *, seen: cursors.Cursor | None, close_gaps: bool
     ) -> tuple[cursors.Cursor, int]:
         """Blocks, logs, what was read, journal and cursors. The new cursor and how many rows. Raises Contradicted for an answer that
         is not what the book has of a known block; if it is the book that is wrong, the latch is set as well."""
         decoded = rows.decode(self._decoders, slice_.blocks)
         generation = 0 if seen is None else seen.generation
         to = cursors.Cursor(slice_.end.number, slice_.end.hash, generation)
-        final = slice_.end if slice_.final else finalized
         faults.point("index.before_commit")
         try:
-            await self._write(slice_, decoded, seen=seen, to=to, final=final, close_gaps=close_gaps)
+            await self._write(slice_, decoded, seen=seen, to=to, close_gaps=close_gaps)
         except log_rows.Contradicted as error:
             if error.settled:
                 await self._latch(ROWS_LATCH, reason=str(error))
@@ -140,7 +139,6 @@ class Chronicle:
         *,
         seen: cursors.Cursor | None,
         to: cursors.Cursor,
-        final: chain.BlockRef | None,
         close_gaps: bool,
     ) -> None:
         async with self._book.write() as c:
@@ -158,8 +156,8 @@ class Chronicle:
                 )
             await self._cover(c, slice_)
             await journal.append(c, kind="committed", ref=slice_.end, generation=to.generation, at_s=self._now())
-            if final is not None:
-                await self._finalize(c, final, to.generation)
+            if slice_.final:
+                await self._finalize(c, slice_.end, to.generation)
             if close_gaps:
                 await _close_gaps(c, slice_.end.number)
 

@@ -353,14 +353,11 @@ class IndexService:
         faults.point("index.after_fetch")
         whole = [evidence.Block(header, (), self._proof) for header in early] + found
         part = slices.bounded(whole)
-        final = machine.finality(tip.finalized, best=tip.head) if self._depth is None else follower.Idle()
         await self._commit(
-            slices.Slice(part[0].header.number, part[-1].header.ref, tuple(part), history=False, final=False),
-            finalized=final.ref if isinstance(final, follower.Finalized) else None,
+            slices.Slice(part[0].header.number, part[-1].header.ref, tuple(part), history=False, final=False)
         )
         more = len(part) < len(output.headers) or tip.head.hash != part[-1].header.hash
-        if not more:
-            await self._finalize(machine, tip)
+        await self._finalize(machine, tip)
         return 0.0 if more else self._poll_s
 
     async def _finalize(self, machine: follower.Follower, tip: reader.Tip) -> None:
@@ -385,18 +382,16 @@ class IndexService:
 
     # --- writing ---
 
-    async def _commit(self, slice_: slices.Slice, *, finalized: chain.BlockRef | None = None) -> None:
+    async def _commit(self, slice_: slices.Slice) -> None:
         """Write, then let memory follow."""
         self._coverage.add(slice_.first, slice_.end.number)
         started = self._clock.monotonic()
         try:
-            to, count = await self._chronicle.commit(
-                slice_, seen=self._cursor, finalized=finalized, close_gaps=self._gap_open
-            )
+            to, count = await self._chronicle.commit(slice_, seen=self._cursor, close_gaps=self._gap_open)
         except BaseException as error:
             self._forget(error)
             raise
-        self._follow_commit(slice_, finalized, to)
+        self._follow_commit(slice_, to)
         self._forks = 0
         self.counts.commits += 1
         self.counts.events += count
@@ -404,16 +399,14 @@ class IndexService:
         self._tell("commit_s", self._clock.monotonic() - started)
         self._ring()
 
-    def _follow_commit(self, slice_: slices.Slice, final: chain.BlockRef | None, to: cursors.Cursor) -> None:
+    def _follow_commit(self, slice_: slices.Slice, to: cursors.Cursor) -> None:
         self._cursor = to
-        self._final = slice_.end if slice_.final else final or self._final
+        if slice_.final:
+            self._final = slice_.end
         if slice_.history:
             self._follower = follower.Follower(slice_.end, depth=self._depth, settled=slice_.final)
             return
-        machine = self._machine()
-        machine.applied(follower.Committed(tuple(block.header for block in slice_.blocks)))
-        if final is not None:
-            machine.applied(follower.Finalized(final))
+        self._machine().applied(follower.Committed(tuple(block.header for block in slice_.blocks)))
 
     async def _revert(self, machine: follower.Follower, output: follower.Reverted) -> float:
         try:

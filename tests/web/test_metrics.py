@@ -96,5 +96,13 @@ def test_every_metric_of_the_rules_exists() -> None:
 
 def test_every_alert_has_one_line_in_the_runbook() -> None:
     alerts = re.findall(r"^\s*- alert: (\w+)", (ROOT / "deploy" / "prometheus" / "rules.yml").read_text(), re.MULTILINE)
-    lines = re.findall(r"^\| `(\w+)` \|", (ROOT / "docs" / "runbook.md").read_text(), re.MULTILINE)
+    page = (ROOT / "docs" / "runbook.md").read_text().partition("## Latches")[0]
+    lines = re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)
     assert alerts and sorted(alerts) == sorted(lines)
+
+
+def test_every_latch_that_a_service_sets_is_in_the_runbook() -> None:
+    page = (ROOT / "docs" / "runbook.md").read_text().partition("## Latches")[2]
+    described = set(re.findall(r"^\| `([\w-]+)` \|", page, re.MULTILINE))
+    code = "".join(file.read_text() for file in (ROOT / "agent" / "services").glob("*.py"))
+    assert described == set(re.findall(r'^\w*LATCH\w* = "([\w-]+)"', code, re.MULTILINE))
