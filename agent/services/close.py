@@ -14,7 +14,7 @@ import msgspec
 
 from accounting import frames
 from agent.services import standing
-from agent.services.plan import WITHDRAWN, StreamPlan
+from agent.services.plan import WITHDRAWN_LATCH, StreamPlan
 from domain import chain, deployment, errors, hashing
 from kit import faults, runtime
 from store import blocks, book, coverage, cursors, latches, logs, parked, statements
@@ -134,7 +134,7 @@ class CloseService:
 
     async def _why_open(self, c: book.Connection, plan: StreamPlan, sequence: int) -> str | None:
         for latched in await latches.active(c):
-            if latched.name != WITHDRAWN:
+            if latched.name != WITHDRAWN_LATCH:
                 return f"latch {latched.name}: {latched.reason}"
         expected = self._document.ruleset(plan.stream, sequence)
         if expected != plan.ruleset:

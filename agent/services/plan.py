@@ -19,6 +19,6 @@ class StreamPlan(msgspec.Struct, frozen=True):
     fingerprint: bytes
 
 
-WITHDRAWN = "withdrawn-vote"
+WITHDRAWN_LATCH = "withdrawn-vote"
 """The latch of a vote that returned to what it had withdrawn. It keeps votes from leaving until a person has looked; frames are closed
 and judged on below it, so that one look serves all of them."""
