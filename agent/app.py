@@ -75,7 +75,8 @@ def _plan(document: deployment.Document, stream: deployment.Stream, source: mani
     for level in reversed(chain.PROOFS):
         if hashing.hex0x(rulesets[level]) in listed:
             scale, fingerprint = int(source.document.earnings.scale or "1"), decoder.compile(source).fingerprint
-            return StreamPlan(stream, source.name, scale, level, rulesets[level], fingerprint)
+            weaker = tuple((rulesets[other], other) for other in chain.PROOFS if other != level)
+            return StreamPlan(stream, source.name, scale, level, rulesets[level], fingerprint, weaker)
     raise errors.BadConfig(
         f"the document's ruleset of stream {stream.name} is not this manifest's",
         value=sorted(filter(None, listed)),

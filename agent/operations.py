@@ -115,10 +115,19 @@ async def export_statement(loaded: settings.AgentSettings, stream_name: str | No
             parts.document,
             plan.stream,
             protocol=plan.protocol,
-            rulesets={plan.ruleset: source.ruleset_json(plan.stream, proof=plan.proof)},
+            rulesets={
+                digest: source.ruleset_json(plan.stream, proof=level)
+                for digest, level in ((plan.ruleset, plan.proof), *plan.weaker)
+                if digest in _listed(parts, plan, sequence)
+            },
             sequence=sequence,
             hub=hub,
         )
+
+
+def _listed(parts: app.Parts, plan: StreamPlan, sequence: int) -> set[bytes]:
+    """Rulesets of the frame and of the one before it, which the file holds too."""
+    return {parts.document.ruleset(plan.stream, at) for at in (sequence, max(0, sequence - 1))}
 
 
 async def _newest(the_book: book.Book, plan: StreamPlan, hub: hub_http.HubClient | None) -> int:

@@ -137,7 +137,8 @@ class CloseService:
             if latched.name != WITHDRAWN_LATCH:
                 return f"latch {latched.name}: {latched.reason}"
         expected = self._document.ruleset(plan.stream, sequence)
-        if expected != plan.ruleset:
+        level = plan.level_of(expected)
+        if level is None:
             return (
                 f"the document's ruleset for frame {sequence} is {hashing.hex0x(expected)}, this agent's manifest is "
                 f"{hashing.hex0x(plan.ruleset)}"
@@ -151,17 +152,19 @@ class CloseService:
             block = await blocks.by_hash(c, item.block_hash)
             if item.subject == plan.protocol and block is not None and first <= block.number <= last:
                 return f"log {item.log_index} of block {block.number} is parked: {item.reason}"
-        return await self._why_uncovered(c, plan, first, last)
+        return await self._why_uncovered(c, plan, first, last, level)
 
-    async def _why_uncovered(self, c: book.Connection, plan: StreamPlan, first: int, last: int) -> str | None:
+    async def _why_uncovered(
+        self, c: book.Connection, plan: StreamPlan, first: int, last: int, level: str
+    ) -> str | None:
         """Rows cannot say that a log is absent: every block must have been read for this very manifest, proven well enough."""
         missing = await coverage.first_uncovered(
-            c, protocol=plan.protocol, fingerprint=plan.fingerprint, first=first, last=last, proof=plan.proof
+            c, protocol=plan.protocol, fingerprint=plan.fingerprint, first=first, last=last, proof=level
         )
         if missing is None:
             return None
         return (
-            f"block {missing} was not indexed with this manifest of protocol {plan.protocol} at proof level {plan.proof}: a log of it "
+            f"block {missing} was not indexed with this manifest of protocol {plan.protocol} at proof level {level}: a log of it "
             "may be missing; stop the agent and run `stakeside agent reindex`"
         )
 
@@ -175,7 +178,8 @@ class CloseService:
         first = await blocks.canonical_at(c, first_number)
         edge = first or await _after(c, first_number)
         rows = await logs.between(c, protocol=plan.protocol, first=first_number, last=last_number)
-        entries = [_entry(row, plan) for row in rows]
+        level = plan.level_of(self._document.ruleset(plan.stream, sequence)) or plan.proof
+        entries = [_entry(row, level) for row in rows]
         produced: list[statements.Stored] = []
         supersedes = hashing.ZERO32
         for revision in range(self._document.revision(plan.stream, sequence) + 1):
@@ -224,12 +228,12 @@ class CloseService:
         return frames.Previous(stored.digest, stored.header.to_position, stored.header.to_anchor, before.body)
 
 
-def _entry(row: logs.Indexed, plan: StreamPlan) -> frames.Entry:
+def _entry(row: logs.Indexed, level: str) -> frames.Entry:
     if row.event is None:
         raise errors.Parked("a log of this frame has no meaning", value=(row.log.block.number, row.log.log_index))
-    if chain.proof_rank(row.proof) < chain.proof_rank(plan.proof):
+    if chain.proof_rank(row.proof) < chain.proof_rank(level):
         raise errors.Parked(
-            f"a row is proven by {row.proof} where the ruleset needs {plan.proof}",
+            f"a row is proven by {row.proof} where the ruleset needs {level}",
             value=(row.log.block.number, row.log.log_index),
             cure="index with the ruleset's proof level: stop the agent and run `stakeside agent reindex`",
         )

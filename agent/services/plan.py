@@ -8,8 +8,9 @@ from domain import deployment
 
 
 class StreamPlan(msgspec.Struct, frozen=True):
-    """A stream this agent derives: `protocol` names its rows, `scale` is the accounting model's, `proof` the least level that
-    may be signed, `ruleset` what this agent's own manifest hashes to, `fingerprint` what its decoder wants of a block."""
+    """A stream this agent derives: `protocol` names its rows, `scale` is the accounting model's, `proof` the strongest level that the
+    document asks for, `ruleset` what this agent's own manifest hashes to at that level, `fingerprint` what its decoder wants of a
+    block. `weaker` are the rulesets of the same manifest at other levels, for epochs that ask for less."""
 
     stream: deployment.Stream
     protocol: str
@@ -17,6 +18,11 @@ class StreamPlan(msgspec.Struct, frozen=True):
     proof: str
     ruleset: bytes
     fingerprint: bytes
+    weaker: tuple[tuple[bytes, str], ...] = ()
+
+    def level_of(self, ruleset: bytes) -> str | None:
+        """The proof level that a document's ruleset asks for; None when it is not of this agent's manifest."""
+        return self.proof if ruleset == self.ruleset else dict(self.weaker).get(ruleset)
 
 
 WITHDRAWN_LATCH = "withdrawn-vote"

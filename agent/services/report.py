@@ -63,6 +63,7 @@ class ReportService:
         self._wanted: dict[bytes, None] = {}
         self._working: str = ""
         self._greeted = False
+        self._offered: dict[bytes, int] = {}
 
     def cursor(self) -> object:
         return self._working
@@ -100,26 +101,39 @@ class ReportService:
         async with self._book.read() as c:
             last = await receipts.last(c, hub=self._hub.url, attester=self._attester)
         number = 0 if last is None else last.number
+        found: list[judge.Kept] = []
         while page := await self._hub.receipts(self._attester, first=number + 1):
             for signed in page:
                 kept = judge.verify(signed, document=self._document, chain_id=self._chain_id, attester=self._attester)
-                async with self._book.read() as c:
-                    known = await votes.by_digest(c, kept.digest)
-                if known is None:
-                    await self._latch(kept)
-                    return False
-                number = max(kept.number, number + 1)
+                if kept.number <= number:
+                    raise errors.BadAnswer("the hub's receipts do not ascend", value=kept.number)
+                found.append(kept)
+                number = kept.number
+        foreign = await self._foreign(found)
+        if foreign is not None:
+            await self._latch(foreign, found)
+            return False
         self._greeted = True
         return True
 
-    async def _latch(self, kept: judge.Kept) -> None:
+    async def _foreign(self, found: Sequence[judge.Kept]) -> judge.Kept | None:
+        async with self._book.read() as c:
+            for kept in found:
+                if await votes.by_digest(c, kept.digest) is None:
+                    return kept
+        return None
+
+    async def _latch(self, foreign: judge.Kept, found: Sequence[judge.Kept]) -> None:
+        """The receipts go into the book with the latch: once a person cleared it they are known, and the chain goes on from them."""
         reason = (
-            f"the hub holds vote {hashing.hex0x(kept.digest)} of this signer (receipt {kept.number}), which this book does not know: "
-            "restore the newest book, or clear this latch if the old votes are known to be the same"
+            f"the hub holds vote {hashing.hex0x(foreign.digest)} of this signer (receipt {foreign.number}), which this book does not "
+            "know: restore the newest book, or clear this latch if the old votes are known to be the same"
         )
+        at_s = int(self._clock.now())
         async with self._book.write() as c:
-            await latches.set(c, LATCH, reason=reason, at_s=int(self._clock.now()))
-        self._greeted = True  # after a person cleared the latch this start goes on
+            await latches.set(c, LATCH, reason=reason, at_s=at_s)
+            for kept in found:
+                await receipts.save(c, hub=self._hub.url, attester=self._attester, kept=kept, at_s=at_s)
         self.state.last_error = reason
 
     async def _deliver(self, item: outbox.Item) -> bool:
@@ -216,10 +230,22 @@ class ReportService:
         for root in list(self._wanted):
             async with self._book.read() as c:
                 found = await statements.headers_by_body_root(c, root)
-            for slim in _offers(found):
-                uploaded = await self._upload(slim) or uploaded
+            offers = _offers(found)
+            start = self._offered.get(root, 0)
+            taken = await self._offer(root, offers[start : start + MAX_UPLOADS])
+            # What was refused is not what the hub means now: the next poll goes on behind it, and around again.
+            self._offered[root] = start + MAX_UPLOADS if not taken and start + MAX_UPLOADS < len(offers) else 0
+            uploaded = taken or uploaded
             self._wanted.pop(root)
         return uploaded
+
+    async def _offer(self, root: bytes, offers: Sequence[statements.Slim]) -> bool:
+        taken = False
+        for slim in offers:
+            taken = await self._upload(slim) or taken
+        if taken:
+            self._offered.pop(root, None)
+        return taken
 
     async def _upload(self, slim: statements.Slim) -> bool:
         async with self._book.read() as c:
@@ -238,9 +264,10 @@ class ReportService:
 
 
 def _offers(found: Sequence[statements.Slim]) -> list[statements.Slim]:
-    """The frames a hub can mean by a root: of those with one carry only the first differs from the frame before it. Newest first."""
-    firsts: dict[bytes, statements.Slim] = {}
-    for slim in sorted(found, key=lambda slim: slim.sequence):
-        if slim.origin == "derived":
-            firsts.setdefault(slim.header.carry, slim)
-    return sorted(firsts.values(), key=lambda slim: slim.sequence, reverse=True)[:MAX_UPLOADS]
+    """The frames a hub can mean by a root, ascending: those whose body differs from the frame's before. `found` are all frames with
+    this root, so a frame without its predecessor among them begins a run of it."""
+    carries = {slim.sequence: slim.header.carry for slim in found}
+    return sorted(
+        (s for s in found if s.origin == "derived" and carries.get(s.sequence - 1) != s.header.carry),
+        key=lambda slim: slim.sequence,
+    )

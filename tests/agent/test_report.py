@@ -13,7 +13,7 @@ from devnet import anvil
 from domain import deployment, errors, hashing, statement, wire
 from kit import runtime
 from signers import keys
-from store import book, latches, outbox, votes
+from store import book, latches, outbox, statements, votes
 from tests.agent import belt
 
 HUB_KEY = keys.LocalKey(belt.SECRETS[8])
@@ -184,7 +184,9 @@ async def test_a_book_that_does_not_know_its_own_votes_signs_nothing_more_until_
         assert [latch.name for latch in await latches.active(c)] == ["votes"]
     async with bench.book.write() as c:
         await latches.clear(c, "votes", by="tester", at_s=1)
-    await bench.service.step()
+    await bench.start().step()  # the agent was stopped for it
+    async with bench.book.read() as c:
+        assert await latches.active(c) == []
     assert bench.hub.taken == [bytes([99]) * 32, bytes([1]) * 32]
 
 
@@ -216,3 +218,16 @@ async def test_a_hub_that_is_away_gets_everything_when_it_is_back(bench: Bench) 
     await bench.clock.advance(60)
     await bench.service.step()
     assert [digest[0] for digest in bench.hub.taken] == [1, 2, 3]
+
+
+def slim(sequence: int, carry: int) -> statements.Slim:
+    header = statement.Header(
+        1, bytes(32), STREAM, sequence, 0, 0, bytes(32), 0, bytes(32), 0, bytes(32), bytes(32), bytes(32), bytes(32),
+        bytes(32), 0, bytes([carry]) * 32, 0, 0,
+    )  # fmt: skip
+    return statements.Slim(STREAM, sequence, 0, bytes([sequence]) * 32, bytes(32), header, "derived")
+
+
+def test_a_frame_whose_carry_returned_to_an_older_one_is_offered_too() -> None:
+    offers = report._offers([slim(1, 7), slim(2, 8), slim(3, 7), slim(4, 7)])
+    assert [offer.sequence for offer in offers] == [1, 2, 3]
