@@ -252,7 +252,7 @@ class IndexService:
         machine = self._machine()
         parent = machine.anchor
         first, last = self._ranges.next(first=parent.number + 1, limit=final_number)
-        if self.state != "gap":
+        if self.state != "gap" or not self._gap_open:
             self.state, self.reason = "backfill", ""
         started = self._clock.monotonic()
         try:
