@@ -18,7 +18,7 @@ def test_the_house_is_in_order() -> None:
     [
         "https://" + "py" + "pi.org/simple",
         "--extra-" + "index-url https://example.com",
-        '"resol' + 'ved": "https://regis' + 'try.np' + 'mjs.example/x"',
+        '"resol' + 'ved": "https://regis' + "try.np" + 'mjs.example/x"',
         "cd " + "/wo" + "rk/main",
         "key = '/ro" + "ot/.ssh/id'",
         "/ho" + "me/alice/stakeside",
