@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 from pathlib import Path
 
@@ -55,8 +56,16 @@ async def test_mining_on_its_own_makes_a_block_of_each_transaction() -> None:
     async with staking.up(anvil.Anvil(mining="auto")) as devnet:
         chain = devnet.staking
         height = await chain.height()
-        await chain.send([staking.register_validator(chain.accounts[1], commission_bps=1, metadata="")])
-        assert await chain.height() == height + 1
+        (hash_,) = await chain.send([staking.register_validator(chain.accounts[1], commission_bps=1, metadata="")])
+        receipt = await mined(chain, hash_)  # the node answers the sender before its miner has woken
+        assert int(receipt["blockNumber"], 16) == height + 1 == await chain.height()
+
+
+async def mined(chain: staking.StakingChain, hash_: bytes) -> dict[str, str]:
+    async with asyncio.timeout(10):
+        while (receipt := await chain.node.call("eth_getTransactionReceipt", "0x" + hash_.hex())) is None:
+            await asyncio.sleep(0.01)
+    return receipt
 
 
 async def test_a_port_that_is_taken_is_named() -> None:
