@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from domain import chain, errors, hashing
+from domain import chain, errors, hashing, rlp
 from indexers.chain import wire
 
 EMPTY_TRIE = hashing.keccak256(b"\x80")
@@ -77,39 +77,13 @@ def header_rlp(block: wire.Block) -> bytes:
         text = getattr(block, name)
         if text is not None:
             items.append(_header_item(name, text))
-    return rlp_list(items)
+    return rlp.items(items)
 
 
 def _header_item(name: str, text: str) -> bytes:
     if name in _NUMBERS:
-        return rlp_int(wire.number(text, name, bits=256))
-    return rlp_bytes(hashing.unhex(text, what=name))
-
-
-# --- RLP (Yellow Paper, appendix B) ---
-
-
-def rlp_bytes(data: bytes) -> bytes:
-    if len(data) == 1 and data[0] < 0x80:
-        return data
-    return _rlp_head(len(data), 0x80) + data
-
-
-def rlp_int(value: int) -> bytes:
-    """Big-endian without leading zeros; zero is the empty string."""
-    return rlp_bytes(value.to_bytes((value.bit_length() + 7) // 8, "big"))
-
-
-def rlp_list(encoded_items: Iterable[bytes]) -> bytes:
-    body = b"".join(encoded_items)
-    return _rlp_head(len(body), 0xC0) + body
-
-
-def _rlp_head(length: int, base: int) -> bytes:
-    if length < 56:
-        return bytes((base + length,))
-    size = length.to_bytes((length.bit_length() + 7) // 8, "big")
-    return bytes((base + 55 + len(size),)) + size
+        return rlp.uint(wire.number(text, name, bits=256))
+    return rlp.text(hashing.unhex(text, what=name))
 
 
 # --- bloom (Yellow Paper §4.3.1, M3:2048) ---
@@ -200,27 +174,27 @@ def receipt_rlp(receipt: wire.Receipt) -> bytes:
     """Consensus form: `type ‖ rlp([status or root, cumulativeGasUsed, bloom, logs])`, the type only from EIP-2718 on."""
     kind = wire.number(receipt.type, "receipt type", bits=8) if receipt.type is not None else 0
     if receipt.status is not None:
-        outcome = rlp_int(wire.number(receipt.status, "status", bits=8))
+        outcome = rlp.uint(wire.number(receipt.status, "status", bits=8))
     elif receipt.root is not None:  # before Byzantium (EIP-658)
-        outcome = rlp_bytes(wire.word(receipt.root, "root"))
+        outcome = rlp.text(wire.word(receipt.root, "root"))
     else:
         raise errors.BadAnswer("a receipt has neither status nor root", value=receipt.transactionHash)
     logs = (
-        rlp_list(
+        rlp.items(
             (
-                rlp_bytes(hashing.unhex(log.address, size=20, what="address")),
-                rlp_list(rlp_bytes(wire.word(topic, "topic")) for topic in log.topics),
-                rlp_bytes(hashing.unhex(log.data, what="data")),
+                rlp.text(hashing.unhex(log.address, size=20, what="address")),
+                rlp.items(rlp.text(wire.word(topic, "topic")) for topic in log.topics),
+                rlp.text(hashing.unhex(log.data, what="data")),
             )
         )
         for log in receipt.logs
     )
-    payload = rlp_list(
+    payload = rlp.items(
         (
             outcome,
-            rlp_int(wire.number(receipt.cumulativeGasUsed, "cumulativeGasUsed")),
-            rlp_bytes(hashing.unhex(receipt.logsBloom, size=256, what="logsBloom")),
-            rlp_list(logs),
+            rlp.uint(wire.number(receipt.cumulativeGasUsed, "cumulativeGasUsed")),
+            rlp.text(hashing.unhex(receipt.logsBloom, size=256, what="logsBloom")),
+            rlp.items(logs),
         )
     )
     return bytes((kind,)) + payload if kind else payload
@@ -233,7 +207,7 @@ def ordered_root(values: Sequence[bytes]) -> bytes:
     """Root of the Merkle-Patricia trie of `rlp(index) → value`. Values are never empty."""
     if not values:
         return EMPTY_TRIE
-    pairs = sorted((_nibbles(rlp_int(index)), value) for index, value in enumerate(values))
+    pairs = sorted((_nibbles(rlp.uint(index)), value) for index, value in enumerate(values))
     return hashing.keccak256(_node(pairs, 0))
 
 
@@ -241,11 +215,11 @@ def _node(pairs: Sequence[tuple[bytes, bytes]], depth: int) -> bytes:
     """RLP of the node over `pairs` (sorted, distinct keys), the first `depth` nibbles of each being spent."""
     first = pairs[0][0]
     if len(pairs) == 1:
-        return rlp_list((rlp_bytes(_hex_prefix(first[depth:], leaf=True)), rlp_bytes(pairs[0][1])))
+        return rlp.items((rlp.text(_hex_prefix(first[depth:], leaf=True)), rlp.text(pairs[0][1])))
     shared = _shared(first, pairs[-1][0], depth)
     if shared > depth:
         child = _reference(_node(pairs, shared))
-        return rlp_list((rlp_bytes(_hex_prefix(first[depth:shared], leaf=False)), child))
+        return rlp.items((rlp.text(_hex_prefix(first[depth:shared], leaf=False)), child))
     # rlp(index) keys are prefix-free, so no branch holds a value of its own.
     items = [b"\x80"] * 17
     start = 0
@@ -256,12 +230,12 @@ def _node(pairs: Sequence[tuple[bytes, bytes]], depth: int) -> bytes:
             end += 1
         items[nibble] = _reference(_node(pairs[start:end], depth + 1))
         start = end
-    return rlp_list(items)
+    return rlp.items(items)
 
 
 def _reference(node: bytes) -> bytes:
     """A node shorter than 32 bytes stands for itself, a longer one is named by its hash."""
-    return node if len(node) < 32 else rlp_bytes(hashing.keccak256(node))
+    return node if len(node) < 32 else rlp.text(hashing.keccak256(node))
 
 
 def _shared(first: bytes, last: bytes, depth: int) -> int:
