@@ -1,4 +1,4 @@
-"""`stakeside devnet up|play|proxy`: a chain of one's own, a history on it, and a node that lies about it."""
+"""`stakeside devnet up|play|papers|proxy`: a chain of one's own, a history on it, papers for a fleet, and a node that lies about it."""
 
 from __future__ import annotations
 
@@ -38,6 +38,19 @@ def register(subparsers: serving.Subparsers[argparse.ArgumentParser]) -> None:
     play_.add_argument("--steps", type=int, default=200, help="operations, at least")
     play_.add_argument("--reorgs", default="all", help='"all", "none", or kinds joined by commas')
     play_.set_defaults(run=play)
+
+    papers_ = commands.add_parser(
+        "papers",
+        help="deploy the contract on a running devnet, write keys, document and tokens for a hub and its agents",
+    )
+    papers_.add_argument("--rpc", metavar="URL", required=True, help="the running devnet")
+    papers_.add_argument(
+        "--folder", type=Path, required=True, help="gets a folder for each role; kept when it is there"
+    )
+    papers_.add_argument("--agents", type=int, default=3, help="default: 3")
+    papers_.add_argument("--k", type=int, help="how many must agree (default: the least that is allowed)")
+    papers_.add_argument("--frame-blocks", type=int, default=10, help="blocks of a frame; default: 10")
+    papers_.set_defaults(run=papers)
 
     proxy_ = commands.add_parser(
         "proxy", help="a lying node in front of an honest one", formatter_class=argparse.RawDescriptionHelpFormatter
@@ -112,6 +125,18 @@ async def _play(args: argparse.Namespace) -> int:
             return await run(devnet.staking)
     async with rpc.Rpc(args.rpc) as node:
         return await run(await staking.connect(node, start_block=args.start_block))
+
+
+def papers(args: argparse.Namespace) -> int:
+    from devnet import papers as office
+
+    written = office.write(
+        rpc_url=args.rpc, folder=args.folder, agents=args.agents, k=args.k, frame_blocks=args.frame_blocks
+    )
+    done = asyncio.run(written)
+    said = {"folder": str(done.folder), "signers": done.signers, "written": done.written}
+    sys.stdout.write(json.dumps(said) + "\n")
+    return 0
 
 
 def proxy(args: argparse.Namespace) -> int:
