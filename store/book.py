@@ -13,8 +13,8 @@ from contextlib import asynccontextmanager
 import sqlalchemy as sa
 
 from domain import errors, hashing
-from kit import faults, migrations
-from store import connection, dialects, tables
+from kit import databases, faults, migrations
+from store import connection, tables
 from store.migrations import HEAD
 
 Connection = connection.Connection
@@ -23,7 +23,7 @@ Connection = connection.Connection
 class Book:
     """`write()` is one transaction of the one writer, `read()` a snapshot beside it. `close()` when done."""
 
-    def __init__(self, backend: dialects.Backend, writer: sa.Engine | None, reader: sa.Engine) -> None:
+    def __init__(self, backend: databases.Backend, writer: sa.Engine | None, reader: sa.Engine) -> None:
         self.shown = backend.shown
         self._backend = backend
         self._writer = writer
@@ -58,7 +58,7 @@ class Book:
     async def close(self) -> None:
         for engine in (self._reader, self._writer):
             if engine is not None:
-                await connection.run(engine.dispose)
+                await databases.run(engine.dispose)
         self._backend.unlock()
 
 
@@ -71,18 +71,18 @@ async def _transaction(engine: sa.Engine) -> AsyncIterator[Connection]:
         held[0].begin()
 
     try:
-        await connection.run(begin)
+        await databases.run(begin)
         yield Connection(held[0])
     finally:
         # Also when the task was cancelled while it waited for the connection: the pool must get it back.
         if held:
-            await connection.run(held[0].close)  # rolls back what was not committed
+            await databases.run(held[0].close)  # rolls back what was not committed
 
 
 async def open_book(url: str, *, deployment: bytes, chain_id: int, genesis: bytes, read_only: bool = False) -> Book:
     """Raises StoreError when another process writes to it, when it is another deployment's or chain's, when its schema is newer
     than this software, or when it is damaged; the error says which and what to do."""
-    backend = dialects.backend(url)
+    backend = databases.backend(url)
     backend.check(read_only=read_only)
     if not read_only:
         backend.lock()
@@ -108,7 +108,7 @@ async def open_book(url: str, *, deployment: bytes, chain_id: int, genesis: byte
     return book
 
 
-async def _abandon(backend: dialects.Backend, book: Book | None) -> None:
+async def _abandon(backend: databases.Backend, book: Book | None) -> None:
     if book is not None:
         await book.close()
     backend.unlock()

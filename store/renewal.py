@@ -17,8 +17,8 @@ import msgspec
 import sqlalchemy as sa
 
 from domain import errors, hashing
-from kit import faults
-from store import book, cursors, dialects, tables
+from kit import databases, faults
+from store import book, cursors, tables
 from store.connection import Connection
 
 _WHOLE = (tables.vote, tables.outbox, tables.receipt)
@@ -42,8 +42,8 @@ async def renew(
     url: str, *, deployment: bytes, chain_id: int, genesis: bytes, clear: Collection[str], at_s: float
 ) -> Renewed:
     """Latches named in `clear` go over as cleared. Raises StoreError when the book is in use, or is not the configuration's."""
-    backend = dialects.backend(url)
-    if not isinstance(backend, dialects.SQLite):
+    backend = databases.backend(url)
+    if not isinstance(backend, databases.SQLite):
         raise errors.BadConfig(
             "only a book in a file can be indexed anew by itself",
             value=backend.shown,

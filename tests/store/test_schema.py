@@ -11,8 +11,8 @@ import pytest
 import sqlalchemy as sa
 
 from domain import errors
-from kit import migrations
-from store import connection, dialects, tables
+from kit import databases, migrations
+from store import connection, tables
 from store.book import Book
 from store.migrations import HEAD
 from tests.store import factory
@@ -41,8 +41,8 @@ def _shape(sync: sa.Connection) -> list[tuple[object, ...]]:
 
 
 async def _build(url: str, work: object) -> list[tuple[object, ...]]:
-    engine = dialects.backend(url).writer()
-    c = connection.Connection(await connection.run(engine.connect))
+    engine = databases.backend(url).writer()
+    c = connection.Connection(await databases.run(engine.connect))
     try:
         await c.begin()
         await c.script(work)  # type: ignore[arg-type]
@@ -51,7 +51,7 @@ async def _build(url: str, work: object) -> list[tuple[object, ...]]:
         return await c.script(_shape)
     finally:
         await c.close()
-        await connection.run(engine.dispose)
+        await databases.run(engine.dispose)
 
 
 def _from_tables(sync: sa.Connection) -> None:

@@ -1,4 +1,4 @@
-"""What differs between SQLite and PostgreSQL. In: the book's address. Out: engines for writing and reading, and the writer's lock.
+"""What differs between SQLite and PostgreSQL. In: a book's address. Out: engines for writing and reading, the writer's lock, our errors.
 
 SQLite: a file in WAL mode, every commit synced to the disk, an OS lock beside it that dies with its holder. PostgreSQL: an advisory
 lock on the very session that writes, so whoever lost the lock lost the connection too.
@@ -6,22 +6,25 @@ lock on the very session that writes, so whoever lost the lock lost the connecti
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import os
 import socket
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 from urllib.parse import quote
 
 import sqlalchemy as sa
 from sqlalchemy import event, exc, pool
+from sqlalchemy.util import greenlet_spawn
 
 from domain import errors
 from kit import columns
-from store import connection
 
+T = TypeVar("T")
+DAMAGED = "stop the agent, keep the file, and restore the book from a backup or index anew"
 READERS = 4
 """Read connections: the status page, the metrics and each stage's look at the tables."""
 _BUSY_S = 5.0
@@ -87,14 +90,14 @@ class SQLite:
         if not head:
             return
         if head[:16] != _HEADER or len(head) < 100:
-            raise errors.StoreError("the book is damaged or is no book", value=str(self.path), cure=connection.DAMAGED)
+            raise errors.StoreError("the book is damaged or is no book", value=str(self.path), cure=DAMAGED)
         page = int.from_bytes(head[16:18], "big")
         declared = int.from_bytes(head[28:32], "big") * (65536 if page == 1 else page)
         wal = self.path.with_name(self.path.name + "-wal")
         # With a write-ahead log beside it the file may rightly be shorter: the log has the rest.
         if size < declared and not (wal.exists() and wal.stat().st_size):
             raise errors.StoreError(
-                "the book is cut short", value=f"{size} of {declared} bytes, {self.path}", cure=connection.DAMAGED
+                "the book is cut short", value=f"{size} of {declared} bytes, {self.path}", cure=DAMAGED
             )
 
     def lock(self) -> None:
@@ -275,3 +278,58 @@ def _held(shown: str, holder: str) -> errors.StoreError:
         value=shown,
         cure="one agent writes to one book: stop the other one, or give this one its own",
     )
+
+
+async def run(work: Callable[[], T]) -> T:
+    """Run SQLAlchemy code to its end and translate what it raises; a cancellation is passed on afterwards."""
+    try:
+        return await _to_the_end(greenlet_spawn(work))
+    except exc.DBAPIError as error:
+        raise translate(error) from error
+    except exc.StatementError as error:
+        if isinstance(error.orig, errors.StakesideError):  # a column type refused a value
+            raise error.orig from None
+        raise
+    except exc.TimeoutError as error:
+        raise errors.Transient("every connection to the book is busy", cure="the step runs again") from error
+    except OverflowError as error:
+        raise errors.StoreError("a number does not fit its column", value=str(error)) from error
+
+
+async def _to_the_end(work: Awaitable[T]) -> T:
+    task = asyncio.ensure_future(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait((task,))
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        task.exception()  # looked at, so that it is not reported as lost
+        raise cancelled
+    return task.result()
+
+
+def translate(error: exc.DBAPIError) -> errors.StakesideError:
+    """The one place where database errors become ours."""
+    text = str(error.orig)
+    lower = text.lower()
+    if "database is locked" in lower or "database table is locked" in lower:
+        return errors.Transient("the book is locked by another program", cure="close other programs that write to it")
+    if any(
+        sign in lower for sign in ("malformed", "not a database", "file is encrypted", "disk i/o error", "short read")
+    ):
+        return errors.StoreError("the book is damaged", value=text, cure=DAMAGED)
+    if "disk is full" in lower or "no space left" in lower:
+        return errors.StoreError("the disk is full", value=text, cure="free some space and start again")
+    if "readonly" in lower or "unable to open" in lower or "read-only" in lower:
+        return errors.StoreError("the book cannot be written", value=text, cure="check the path and its permissions")
+    if isinstance(error, exc.IntegrityError) or "append-only" in lower:
+        return errors.StoreError("the book refuses a row that contradicts it", value=text)
+    if error.connection_invalidated or isinstance(error, exc.InterfaceError):
+        return errors.Transient("the connection to the database was lost", value=text)
+    if any(
+        sign in lower for sign in ("deadlock detected", "could not serialize", "terminating connection", "starting up")
+    ):
+        return errors.Transient("the database asks to try again", value=text)
+    return errors.StoreError("the database refused a statement", value=text)
