@@ -26,7 +26,7 @@ test: $(INSTALLED) $(ANVIL) ## all tests
 
 .PHONY: test-quick
 test-quick: $(INSTALLED) $(ANVIL) ## the tests that take seconds
-	@$(BIN)/python -m pytest -q -m "not slow" $(ARGS)
+	@$(BIN)/python -m pytest -q -m "not slow and not soak" $(ARGS)
 
 .PHONY: check
 check: $(INSTALLED) ## formatting, lint, types, import rules, house rules
@@ -50,7 +50,8 @@ bench: bench-setup ## run every benchmark (QUICK=1: at most 45 s each); one JSON
 		echo "== $$name" >&2; $(BIN)/python -m benchmarks.$$name --json $(if $(QUICK),--quick) || exit 1; done
 
 .PHONY: soak
-soak: $(INSTALLED) $(ANVIL) ## seeded chains, faults, kills and restarts, compared with the truth (SEEDS=n, FIRST=n)
+soak: $(INSTALLED) $(ANVIL) ## the full matrices, and seeded chains with faults and kills compared with the truth (SEEDS=n, FIRST=n)
+	@$(BIN)/python -m pytest -q -m soak $(ARGS)
 	@$(BIN)/python -m devnet.simulate --seeds $(or $(SEEDS),200) --first $(or $(FIRST),1)
 
 .PHONY: contracts

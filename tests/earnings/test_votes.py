@@ -220,7 +220,12 @@ async def test_a_digest_cannot_replace_itself(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "count", [300, pytest.param(10_000, marks=[pytest.mark.slow, pytest.mark.timeout(900)], id="ten thousand")]
+    "count",
+    [
+        300,
+        pytest.param(2_000, marks=pytest.mark.slow, id="two thousand"),
+        pytest.param(10_000, marks=[pytest.mark.soak, pytest.mark.timeout(900)], id="ten thousand"),
+    ],
 )
 async def test_a_flood_of_variants_of_one_signer_leaves_two_rows_and_flat_memory(tmp_path: Path, count: int) -> None:
     """Each carries a real signature."""
