@@ -15,7 +15,7 @@ import secrets
 import signal
 import sys
 import tomllib
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -348,9 +348,10 @@ class Fleet:
         limits: Limits | None = None,
         observe_only: bool = False,
         level: str = "info",
+        tables: Sequence[str] = (),
     ) -> Agent:
         """An agent's folder and settings; it is not started yet. Without `attester`, or with `observe_only`, it signs nothing;
-        an observer has no streams either."""
+        an observer has no streams either. `tables` are further parts of `agent.toml` (`documents.table`)."""
         limits = limits or Limits()
         folder = self.folder / name
         folder.mkdir(exist_ok=True)
@@ -380,7 +381,7 @@ class Fleet:
             token_file.write_text(hub.token + "\n")
             token_file.chmod(0o600)
             text.append(documents.table("hub", {"url": hub.url or self._address(hub), "token_file": str(token_file)}))
-        (folder / "agent.toml").write_text("\n".join(text))
+        (folder / "agent.toml").write_text("\n".join([*text, *tables]))
         made = Agent(name, ["agent", "run", "--config", "agent.toml"], folder, self._http())
         made.address = attester.address if attester is not None and not observe_only else ""
         self.processes.append(made)
