@@ -153,9 +153,22 @@ class Endpoint:
                 self.max_batch = len(part) // 2
         return results
 
+    async def outcomes(self, calls: Sequence[Call], type_: type[T]) -> list[T | errors.StakesideError]:
+        """One exchange, and each call's own result or error, in the order of `calls`: for calls that each leave something behind.
+        Raises only when the exchange as a whole failed, which says nothing about any of them."""
+        return await self._settle(calls, type_)
+
     async def _batch(self, calls: Sequence[Call], type_: type[T]) -> list[T]:
         if len(calls) == 1:
             return [await self.call(calls[0][0], calls[0][1], type_)]
+        results: list[T] = []
+        for outcome in await self._settle(calls, type_):
+            if isinstance(outcome, errors.StakesideError):
+                raise outcome
+            results.append(outcome)
+        return results
+
+    async def _settle(self, calls: Sequence[Call], type_: type[T]) -> list[T | errors.StakesideError]:
         first = self._take_ids(len(calls))
         body = _encoder.encode([_Request(first + i, method, params) for i, (method, params) in enumerate(calls)])
         method = f"batch of {len(calls)} ({calls[0][0]})"
@@ -173,11 +186,14 @@ class Endpoint:
                     raise self._error(envelope.error, method, whole_batch=True)
                 raise errors.BadAnswer(f"{self.name} answered a batch with a foreign or repeated id", value=envelope.id)
             slots[index] = envelope
-        results: list[T] = []
+        results: list[T | errors.StakesideError] = []
         for index, envelope in enumerate(slots):
-            if envelope is None:
-                raise errors.BadAnswer(f"{self.name} left a batch item unanswered", value=calls[index])
-            results.append(self._result(envelope, type_, calls[index][0], errors.clip(calls[index][1], 80)))
+            try:
+                if envelope is None:
+                    raise errors.BadAnswer(f"{self.name} left a batch item unanswered", value=calls[index])
+                results.append(self._result(envelope, type_, calls[index][0], errors.clip(calls[index][1], 80)))
+            except errors.StakesideError as error:
+                results.append(error)
         return results
 
     def _take_ids(self, count: int) -> int:
