@@ -15,7 +15,8 @@ Values: int for uint, int and enum; bool; bytes for address (20), bytesN and byt
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import cast
 
 from domain import errors
 from indexers.protocols import abitypes
@@ -147,6 +148,24 @@ def packed(params: Sequence[abitypes.Param]) -> Callable[[bytes], tuple[Value, .
         )
 
     return read_packed
+
+
+def pick(params: tuple[abitypes.Param, ...], values: Mapping[str, Value], path: str) -> Value | None:
+    """The value at a path like `withdrawal.staker`; None past the end of an array."""
+    first, *rest = abitypes.steps(path)
+    value = values[str(first)]
+    type_ = next(p.type for p in params if p.name == first)
+    for step in rest:
+        items = cast("tuple[Value, ...]", value)
+        if isinstance(step, int):
+            if step >= len(items):
+                return None
+            value, type_ = items[step], type_.item
+        else:
+            names = [c.name for c in type_.components]
+            index = names.index(step)
+            value, type_ = items[index], type_.components[index].type
+    return value
 
 
 def _word(type_: abitypes.Type) -> Read:

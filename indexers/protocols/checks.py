@@ -27,12 +27,13 @@ class Rule(msgspec.Struct, frozen=True):
 
 
 class Examined(msgspec.Struct, frozen=True):
-    """A manifest without problems. `lines` answers where something stands, for later complaints."""
+    """A manifest without problems. `lines` answers where something stands, for later complaints; `names` types its expressions."""
 
     document: grammar.Document
     rules: tuple[Rule, ...]
     calls: tuple[actions.Call, ...]
     lines: places.Places
+    names: expressions.Names
 
 
 def examine(text: str) -> tuple[Examined | None, list[problems.Problem]]:
@@ -46,7 +47,7 @@ def examine(text: str) -> tuple[Examined | None, list[problems.Problem]]:
     calls = plans.calls()
     plans.sagas({c.action.name: c for c in calls})
     found = sorted(set(report.problems))
-    return (None if found else Examined(document, tuple(rules), tuple(calls), lines)), found
+    return (None if found else Examined(document, tuple(rules), tuple(calls), lines, report.names)), found
 
 
 class Events:

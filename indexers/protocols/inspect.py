@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import cast
 
 import msgspec
 
@@ -80,7 +79,7 @@ class Known:
         for param in rule.signature.inputs:
             yield f"    {param.name} = {show(values[param.name], param.type)}"
         for name, wanted in rule.event.when.items():
-            found = pick(rule.signature.inputs, values, name)
+            found = abi.pick(rule.signature.inputs, values, name)
             if found != wanted:
                 yield f"    not meant: {name} is not {wanted}"
                 return
@@ -100,25 +99,9 @@ def known(examined: checks.Examined) -> Known:
 
 def bound(loaded: manifest.Manifest) -> Known:
     """Rules for logs of the network's contracts; of children, any emitter counts."""
-    return Known(checks.Examined(loaded.document, loaded.rules, loaded.calls, loaded.lines), loaded.addresses)
-
-
-def pick(params: tuple[abitypes.Param, ...], values: Mapping[str, abi.Value], path: str) -> abi.Value | None:
-    """The value at a path like `withdrawal.staker`; None past the end of an array."""
-    first, *rest = abitypes.steps(path)
-    value = values[str(first)]
-    type_ = next(p.type for p in params if p.name == first)
-    for step in rest:
-        items = cast("tuple[abi.Value, ...]", value)
-        if isinstance(step, int):
-            if step >= len(items):
-                return None
-            value, type_ = items[step], type_.item
-        else:
-            names = [c.name for c in type_.components]
-            index = names.index(step)
-            value, type_ = items[index], type_.components[index].type
-    return value
+    return Known(
+        checks.Examined(loaded.document, loaded.rules, loaded.calls, loaded.lines, loaded.names), loaded.addresses
+    )
 
 
 def show(value: abi.Value, type_: abitypes.Type) -> str:
@@ -158,7 +141,7 @@ def _meant(rule: checks.Rule, source: grammar.Source, values: Mapping[str, abi.V
             if source.view
             else f"{source.child} of the event that announced the emitter"
         )
-    value = pick(rule.signature.inputs, values, source.field)
+    value = abi.pick(rule.signature.inputs, values, source.field)
     type_ = abitypes.resolve(rule.signature.inputs, source.field)
     if value is None or type_ is None:
         return f"nothing: {source.field} lies past the end"

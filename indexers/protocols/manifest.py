@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from domain import deployment, errors, hashing
-from indexers.protocols import actions, checks, grammar, places, problems
+from indexers.protocols import actions, checks, expressions, grammar, places, problems
 
 _PLAIN = ("uint", "address", "bool", "fixed", "bytes", "string")
 
@@ -34,6 +34,7 @@ class Manifest(msgspec.Struct, frozen=True):
     rules: tuple[checks.Rule, ...]
     calls: tuple[actions.Call, ...]
     lines: places.Places
+    names: expressions.Names
     chain_id: int
     start: int
     addresses: Mapping[str, bytes]
@@ -154,6 +155,7 @@ def try_bind(
         rules=examined.rules,
         calls=examined.calls,
         lines=examined.lines,
+        names=examined.names,
         chain_id=table.chain_id,
         start=instance.start,
         addresses=addresses,

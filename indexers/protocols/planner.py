@@ -1,0 +1,378 @@
+"""From intents to calls. In: a bound manifest, an action, its arguments, and what was read from the chain. Out: a call with its proof.
+
+    check    what a person wrote → canonical arguments
+    reads    the views the action needs and that can be encoded by now; carry them out pinned to one block hash, and ask again
+    result   the answer to one of them → a value to be `known`
+    plan     everything known → target, calldata, value, allowance and the logs that will prove it; or Unmet, and why
+
+Nothing here waits, keeps or sends anything. `planner.effects` judges receipts; the grammar is explained in docs/manifest.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal, ParamSpec, cast
+
+import msgspec
+
+from domain import chain, errors, hashing
+from indexers.protocols import (
+    abi,
+    abitypes,
+    actions,
+    decoder,
+    effects,
+    erc20,
+    evaluation,
+    expressions,
+    grammar,
+    manifest,
+    readiness,
+    uses,
+    values,
+)
+
+Arguments = Mapping[str, str]
+Value = abi.Value
+Read = evaluation.Read
+Lookup = evaluation.Lookup
+Expected = effects.Expected
+Approve = erc20.Approve
+Unmet = readiness.Unmet
+Refused = values.Refused
+Direction = Literal["in", "out", "move", "none"]
+effect_of, effects_of, missing = effects.effect_of, effects.effects_of, effects.missing
+logs_of_simulation, simulated, revert_reason = effects.logs_of_simulation, effects.simulated, effects.revert_reason
+allowance = erc20.allowance
+
+P = ParamSpec("P")
+
+_DIRECTIONS: Mapping[str, Direction] = {
+    "Delegated": "in",
+    "Moved": "move",
+    "Undelegated": "out",
+    "Withdrawn": "out",
+    "RewardClaimed": "out",
+}
+_STRICTEST: tuple[Direction, ...] = ("in", "move", "out")  # of an action with several effects, the first counts
+_POSITIVE = ("amount", "shares")  # nobody means zero of these
+_DECIMALS = 18  # of every chain's native coin
+
+
+class Call(msgspec.Struct, frozen=True):
+    """A transaction to be. `selector` is empty for packed calldata. All of `effects` must be in the receipt.
+
+    `amount` is what caps count, in the asset's smallest unit: the intent's amount, else what a stake brings in; None where the
+    action names no amount. `direction` says where stake goes, by what its effects mean."""
+
+    to: bytes
+    data: bytes
+    value: int
+    selector: bytes
+    approve: Approve | None
+    effects: tuple[Expected, ...]
+    amount: int | None
+    direction: Direction
+
+
+class ActionInfo(msgspec.Struct, frozen=True):
+    """What an action is called with. `arguments` maps names to types as text; `events` and `providers` are what else it needs."""
+
+    name: str
+    contract: str
+    signature: str
+    selector: bytes
+    payable: bool
+    arguments: Mapping[str, str]
+    events: tuple[str, ...]
+    providers: tuple[str, ...]
+    effects: tuple[str, ...]
+    direction: Direction
+
+
+class Planner:
+    """The actions of one protocol on one network."""
+
+    def __init__(self, source: manifest.Manifest) -> None:
+        self._source = source
+        self._rules = {rule.id: rule for rule in source.rules}
+        self._calls = {call.action.name: call for call in source.calls}
+        self._uses = {name: uses.of_action(source, call) for name, call in self._calls.items()}
+        self._types = {**expressions.INTENT, **source.names.inputs}
+        self.protocol = source.name
+        self.chain_id = source.chain_id
+        self.actions: Mapping[str, ActionInfo] = {name: self._info(call) for name, call in self._calls.items()}
+
+    def check(self, action: str, arguments: Mapping[str, object]) -> dict[str, str]:
+        """Canonical arguments. Raises Refused naming the argument, its value and the cure. Checking twice changes nothing."""
+        self._call(action)
+        needed = self._uses[action].arguments
+        for name in arguments:
+            if name not in needed:
+                raise Refused(f"{action} takes no {name}", value=arguments[name], cure=grammar.nearest(name, needed))
+        for name in needed:
+            if name not in arguments:
+                raise Refused(f"{action} needs {name}", cure=f"give {name}, {_described(self._types[name])}")
+        return {name: self._canonical(name, arguments[name], needed[name]) for name in sorted(needed)}
+
+    def reads(
+        self, action: str, arguments: Mapping[str, object], *, account: bytes, known: Mapping[str, Value]
+    ) -> tuple[Read, ...]:
+        """The reads that can be encoded by now; empty when there is nothing left to read. Raises Refused."""
+        return tuple(self._wanted(action, arguments, account=account, known=known).reads.values())
+
+    def lookups(
+        self, action: str, arguments: Mapping[str, object], *, account: bytes, known: Mapping[str, Value]
+    ) -> tuple[Lookup, ...]:
+        """Logs that must be searched for, to find child contracts. As `reads`, these can come in rounds."""
+        return tuple(self._wanted(action, arguments, account=account, known=known).lookups.values())
+
+    def result(self, read: Read, data: bytes) -> Value:
+        """What goes into `known` under the read's id. Raises BadAnswer when the data is no encoding of what was asked for."""
+        signature = self._signature(read.id)
+        try:
+            if signature.kind == "packed":
+                found: tuple[Value, ...] = abi.packed(signature.outputs)(data)
+            else:
+                found = abi.members([p.type for p in signature.outputs])(data, 0, abi.room(data))
+        except abi.Malformed as error:
+            raise evaluation.unreadable(read.id, error) from None
+        return found if read.id.startswith("view.") else found[0]
+
+    def found(self, lookup: Lookup, logs: Sequence[chain.Log]) -> Value:
+        """The child's address, from the logs of a lookup in their order: the last announcement counts, none is the zero address."""
+        rule, where = self._rules[lookup.event], self._located(lookup.id)
+        type_ = abitypes.resolve(rule.signature.inputs, where.key) or expressions.WORD
+        address: Value = hashing.ZERO_ADDRESS
+        for log in logs:
+            if log.address != lookup.address or log.topics[:1] != lookup.topics[:1]:
+                continue
+            fields = decoder.fields(rule.signature)(log)
+            key = abi.pick(rule.signature.inputs, fields, where.key)
+            if (
+                key is not None
+                and values.text(key, type_) == lookup.key
+                and self._meant(rule.event.when, rule.signature, fields)
+            ):
+                address = cast("bytes", abi.pick(rule.signature.inputs, fields, where.address))
+        return address
+
+    def learn(self, event: str, log: chain.Log, *, time: int) -> dict[str, Value]:
+        """What an earlier action's log makes known to the ones after it. `time` is its block's. Raises Parked."""
+        signature = self._rules[event].signature
+        return {
+            f"event.{event}": tuple(decoder.fields(signature)(log).values()),
+            f"block.{event}.number": log.block.number,
+            f"block.{event}.timestamp": time,
+        }
+
+    def plan(
+        self, action: str, arguments: Mapping[str, object], *, account: bytes, known: Mapping[str, Value]
+    ) -> Call | Unmet:
+        """The call, or why the chain is not ready for it. Raises Refused when it can never be planned from this."""
+        call = self._call(action)
+        checked = self.check(action, arguments)
+        evaluator = self._evaluator(checked, account=account, known=known)
+        try:
+            unmet = readiness.unmet(evaluator, call.action.require)
+            return unmet or self._planned(call, checked, evaluator)
+        except evaluation.Missing as error:
+            raise Refused(f"{error.what} has not been read", cure="carry out `reads` and `lookups` first") from None
+        except evaluation.Impossible as error:
+            return Unmet(str(error))
+
+    def describe(self, action: str, arguments: Mapping[str, object]) -> str:
+        """One line for people, exact to the last unit: `delegate: amount 1.5 (1500000000000000000 wei), validator 0x…`."""
+        checked = self.check(action, arguments)
+        shown = ", ".join([f"{name} {self._shown(name, text)}" for name, text in checked.items()])
+        return f"{action}: {shown}" if shown else action
+
+    def _planned(self, call: actions.Call, checked: Arguments, evaluator: evaluation.Evaluator) -> Call:
+        action, signature = call.action, call.signature
+        to = evaluator.target(action.target)
+        parameters = [evaluator.value(action.args[p.name], p.type) for p in signature.inputs]
+        value = 0 if action.value is None else evaluator.number(action.value)
+        approve = None if action.approve is None else self._approve(action.approve, evaluator)
+        direction = self._direction(action)
+        return Call(
+            to=to,
+            data=evaluation.encode(signature, parameters, what=action.name),
+            value=value,
+            selector=_selector(signature),
+            approve=approve,
+            effects=tuple([self._expected(effect, action, evaluator, to=to) for effect in action.effects()]),
+            amount=self._amount(checked, value, approve, direction),
+            direction=direction,
+        )
+
+    def _amount(self, checked: Arguments, value: int, approve: Approve | None, direction: Direction) -> int | None:
+        if "amount" in checked:
+            return int(checked["amount"])
+        if direction in ("out", "move"):
+            return None
+        if approve is not None:
+            return approve.amount
+        return value if direction == "in" and value else None
+
+    def _approve(self, approve: grammar.Approve, evaluator: evaluation.Evaluator) -> Approve:
+        return Approve(
+            token=evaluator.contract(uses.token_contract(self._source, approve.token)),
+            spender=evaluator.contract(approve.spender),
+            amount=evaluator.number(approve.amount),
+        )
+
+    def _expected(
+        self, effect: grammar.Effect, action: grammar.Action, evaluator: evaluation.Evaluator, *, to: bytes
+    ) -> Expected:
+        rule = self._rules[effect.event]
+        signature = rule.signature
+        if not uses.keyed(self._source.names.contracts[rule.emitter]):
+            emitter = evaluator.contract(rule.emitter)
+        elif action.target.partition("(")[0] == rule.emitter:
+            emitter = to
+        else:
+            raise Refused(
+                f"{effect.event} comes from one of many {rule.emitter}, and {action.name} does not say which",
+                cure=f"{action.name} must call that {rule.emitter} itself, or be proven by another event",
+            )
+        wanted: dict[str, object] = {path: {"literal": v} for path, v in rule.event.when.items()} | effect.where
+        where: list[tuple[str, str]] = []
+        for path, expression in wanted.items():
+            type_ = abitypes.resolve(signature.inputs, path) or expressions.WORD
+            found = evaluator.value(expression, type_)
+            evaluation.fit(found, type_, what=path)
+            where.append((path, values.text(found, type_)))
+        topic0 = signature.topic0 if signature.kind == "event" else b""
+        return Expected(effects.declaration(signature), emitter, topic0, tuple(where))
+
+    def _wanted(
+        self, action: str, arguments: Mapping[str, object], *, account: bytes, known: Mapping[str, Value]
+    ) -> evaluation.Evaluator:
+        """An evaluator that has tried everything the action says, and so has noted what it lacks."""
+        call = self._call(action)
+        evaluator = self._evaluator(self.check(action, arguments), account=account, known=known)
+        for requirement in call.action.require:
+            _try(readiness.unmet, evaluator, [requirement])
+        for param in call.signature.inputs:
+            _try(evaluator.value, call.action.args[param.name], param.type)
+        _try(self._planned, call, {}, evaluator)
+        return evaluator
+
+    def _evaluator(self, checked: Arguments, *, account: bytes, known: Mapping[str, Value]) -> evaluation.Evaluator:
+        if len(account) != 20:
+            raise Refused("an account has 20 bytes", value=hashing.hex0x(account), cure="give the staking address")
+        parsed = {name: values.read(text, self._types[name], what=name) for name, text in checked.items()}
+        return evaluation.Evaluator(self._source, account=account, arguments=parsed, known=known)
+
+    def _canonical(self, name: str, value: object, fits: Sequence[abitypes.Type]) -> str:
+        type_ = self._types[name]
+        found = values.read(value, type_, what=name)
+        if name in _POSITIVE and found == 0:
+            raise Refused(f"{name} is zero", value=value, cure="give what there is to move")
+        if name == "recipient" and found == hashing.ZERO_ADDRESS:
+            raise Refused(
+                "recipient is the zero address, where everything is lost", value=value, cure="give an account"
+            )
+        for want in fits:
+            values.convert(found, type_, want, what=name)
+        return values.text(found, type_)
+
+    def _call(self, action: str) -> actions.Call:
+        if action not in self._calls:
+            raise Refused(
+                f"{self.protocol} has no action {action}", value=action, cure=grammar.nearest(action, self._calls)
+            )
+        return self._calls[action]
+
+    def _signature(self, id_: str) -> abitypes.Signature:
+        if id_ == "allowance":
+            return erc20.ALLOWANCE
+        name = id_.partition(".")[2]
+        view = name if id_.startswith("view.") else self._located(id_).view
+        return self._source.names.views[view][1]
+
+    def _located(self, id_: str) -> grammar.Located:
+        name = id_.removeprefix("contract.").partition("(")[0]
+        return cast("grammar.Located", self._source.names.contracts[name])
+
+    def _meant(
+        self, when: Mapping[str, bool | int | str], signature: abitypes.Signature, fields: Mapping[str, Value]
+    ) -> bool:
+        for path, wanted in when.items():
+            type_ = abitypes.resolve(signature.inputs, path) or expressions.WORD
+            if abi.pick(signature.inputs, fields, path) != evaluation.literal(wanted, type_):
+                return False
+        return True
+
+    def _direction(self, action: grammar.Action) -> Direction:
+        found: set[Direction] = {_direction_of(self._rules[effect.event].means) for effect in action.effects()}
+        return next((direction for direction in _STRICTEST if direction in found), "none")
+
+    def _info(self, call: actions.Call) -> ActionInfo:
+        found = self._uses[call.action.name]
+        return ActionInfo(
+            name=call.action.name,
+            contract=call.action.target,
+            signature=call.signature.canonical,
+            selector=_selector(call.signature),
+            payable=call.action.value is not None,
+            arguments={name: _described(self._types[name]) for name in sorted(found.arguments)},
+            events=found.events,
+            providers=found.providers,
+            effects=tuple([self._rules[effect.event].signature.canonical for effect in call.action.effects()]),
+            direction=self._direction(call.action),
+        )
+
+    def _shown(self, name: str, text: str) -> str:
+        if name == "amount":
+            document = self._source.document
+            native = document.asset == "native"
+            decimals = _DECIMALS if native else document.assets[document.asset].decimals
+            unit = document.unit if native else f"of {document.asset}'s smallest unit"
+            return f"{decimal(int(text), decimals)} ({text} {unit})"
+        if self._types[name].kind == "word":
+            number = int(text, 16)
+            if number < 1 << 64:
+                return str(number)
+            return f"0x{manifest.checksum(number.to_bytes(20, 'big'))}" if number < 1 << 160 else text
+        return errors.clip(text, 120)[1:-1]
+
+
+def approval(approve: Approve, *, account: bytes) -> Call:
+    """The call that grants exactly what is needed. It moves nothing and counts against no cap; the action after it does."""
+    return Call(
+        to=approve.token,
+        data=erc20.grant(approve),
+        value=0,
+        selector=erc20.APPROVE.selector,
+        approve=None,
+        effects=(erc20.granted(approve, account=account),),
+        amount=None,
+        direction="none",
+    )
+
+
+def decimal(amount: int, decimals: int) -> str:
+    """A number of smallest units as people write it, every digit kept: 1500000000000000000 with 18 is `1.5`."""
+    whole, rest = divmod(amount, 10**decimals)
+    return f"{whole}.{rest:0{decimals}d}".rstrip("0") if rest else str(whole)
+
+
+def _try(evaluate: Callable[P, object], *arguments: P.args, **named: P.kwargs) -> None:
+    """Evaluate for what it notes."""
+    try:
+        evaluate(*arguments, **named)
+    except (evaluation.Missing, evaluation.Impossible):
+        pass
+
+
+def _direction_of(means: str) -> Direction:
+    return _DIRECTIONS.get(means, "none")
+
+
+def _selector(signature: abitypes.Signature) -> bytes:
+    return signature.selector if signature.kind == "function" else b""
+
+
+def _described(type_: abitypes.Type) -> str:
+    return "identity" if type_.kind == "word" else effects.spelled(type_)
