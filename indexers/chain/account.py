@@ -1,0 +1,313 @@
+"""Typed reads of one account, and its sends. In: pinned blocks, hashes, raw transactions. Out: plain values, or one typed error.
+
+Counts are read in the exchange that reads the head, so that they belong to one node at one moment. Receipts are hostile: each is compared
+with the signed transaction it is for, and one that contradicts it is BadAnswer, as if nothing had been said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from domain import chain, errors, hashing, transaction
+from indexers.chain import proof, wire
+from kit import jsonrpc, logs
+
+FEE_BLOCKS = 20
+FEE_PERCENTILES = (10, 50, 90)
+U256 = 256
+
+
+class Block(msgspec.Struct, frozen=True):
+    """A header with what fees follow from, in wei."""
+
+    header: chain.Header
+    base_fee: int
+
+
+class Standing(msgspec.Struct, frozen=True):
+    """An account on its chain, at one moment of one node. Counts are of mined transactions, `pending` with the node's pool. `finalized` is
+    the number of the block that `count_finalized` was asked at, None where nothing is final yet. `balance` is in wei at `head`."""
+
+    head: Block
+    finalized: int | None
+    count_latest: int
+    count_pending: int
+    count_finalized: int
+    balance: int
+
+
+class Fees(msgspec.Struct, frozen=True):
+    """`base_fees` has one more than there are blocks, the last is the next block's. `tips` are per block, at FEE_PERCENTILES. In wei."""
+
+    base_fees: tuple[int, ...]
+    tips: tuple[tuple[int, ...], ...]
+
+
+class Receipt(msgspec.Struct, frozen=True):
+    """A receipt that agrees with the transaction that was signed. `status` is 0 or 1."""
+
+    tx_hash: bytes
+    block: chain.BlockRef
+    tx_index: int
+    status: int
+    gas_used: int
+    logs: tuple[chain.Log, ...]
+
+
+class Sent(msgspec.Struct, frozen=True):
+    """What a node said to one raw transaction: a hint, never a verdict. `other` is the hash it named, where that is not ours."""
+
+    hint: str
+    other: str = ""
+
+
+class _Receipt(msgspec.Struct, frozen=True):
+    transactionHash: str
+    transactionIndex: str
+    blockHash: str
+    blockNumber: str
+    sender: str = msgspec.field(name="from")
+    gasUsed: str
+    status: str
+    logs: list[wire.Log]
+    to: str | None = None
+    contractAddress: str | None = None
+    type: str = "0x2"
+
+
+class _Fees(msgspec.Struct, frozen=True):
+    baseFeePerGas: list[str]
+    reward: list[list[str]] | None = None
+
+
+class Account:
+    """One account through one endpoint. `finality_depth` is None where the node has a `finalized` tag; with `recompute` every header's
+    hash is computed from its fields, base fee included."""
+
+    def __init__(
+        self,
+        endpoint: jsonrpc.Endpoint,
+        *,
+        chain_id: int,
+        address: bytes,
+        finality_depth: int | None = None,
+        recompute: bool = True,
+    ) -> None:
+        self.address = address
+        self.chain_id = chain_id
+        self._endpoint = endpoint
+        self._hex = hashing.hex0x(address)
+        self._depth = finality_depth
+        self._recompute = recompute
+
+    # --- where it stands ---
+
+    async def standing(self) -> Standing:
+        """In two exchanges. Raises Transient when the endpoint serves another chain."""
+        calls: list[jsonrpc.Call] = [
+            ("eth_chainId", []),
+            ("eth_getBlockByNumber", ["latest", False]),
+            ("eth_getTransactionCount", [self._hex, "latest"]),
+            ("eth_getTransactionCount", [self._hex, "pending"]),
+        ]
+        if self._depth is None:
+            calls.append(("eth_getBlockByNumber", ["finalized", False]))
+        answers = await self._endpoint.batch(calls, msgspec.Raw)
+        found = wire.number(_json(answers[0], str, "eth_chainId"), "chain id")
+        if found != self.chain_id:
+            raise errors.Transient(
+                f"the node serves chain {found}, not {self.chain_id}", cure="point node.url at the account's chain"
+            )
+        head = self._block(answers[1], "latest")
+        if head is None:
+            raise errors.Transient("the node has no head yet", cure="wait until it has synchronised")
+        if self._depth is None:
+            final = self._block(answers[4], "finalized")
+            final_number = None if final is None else final.header.number
+        else:
+            final_number = head.header.number - self._depth if head.header.number >= self._depth else None
+        if final_number is not None and final_number > head.header.number:
+            raise errors.BadAnswer("the node's finalized block is above its head", value=final_number)
+        more: list[jsonrpc.Call] = [("eth_getBalance", [self._hex, pinned(head.header.ref)])]
+        if final_number is not None:
+            more.append(("eth_getTransactionCount", [self._hex, wire.quantity(final_number)]))
+        rest = await self._endpoint.batch(more, str)
+        latest, pending = (_count(_json(raw, str, "eth_getTransactionCount")) for raw in answers[2:4])
+        finalized = _count(rest[1]) if final_number is not None else 0
+        if finalized > latest:
+            raise errors.BadAnswer(
+                "the node counts more finalized transactions than mined ones", value=(finalized, latest)
+            )
+        return Standing(
+            head=head,
+            finalized=final_number,
+            count_latest=latest,
+            count_pending=max(pending, latest),
+            count_finalized=finalized,
+            balance=wire.number(rest[0], "balance", bits=U256),
+        )
+
+    async def blocks(self, numbers: Sequence[int]) -> dict[int, Block]:
+        """The node's blocks at heights; those it lacks are left out."""
+        wanted = sorted(set(numbers))
+        if not wanted:
+            return {}
+        calls: list[jsonrpc.Call] = [("eth_getBlockByNumber", [wire.quantity(number), False]) for number in wanted]
+        found: dict[int, Block] = {}
+        for number, raw in zip(wanted, await self._endpoint.batch(calls, msgspec.Raw), strict=True):
+            block = self._block(raw, f"block {number}")
+            if block is None:
+                continue
+            if block.header.number != number:
+                raise errors.BadAnswer(
+                    f"the node answered block {number} with another one", value=str(block.header.ref)
+                )
+            found[number] = block
+        return found
+
+    # --- before a transaction ---
+
+    async def call(self, *, to: bytes, data: bytes, at: chain.BlockRef) -> bytes:
+        """A view, at a block that is named by its hash."""
+        asked = {"from": self._hex, "to": hashing.hex0x(to), "data": hashing.hex0x(data)}
+        text = await self._endpoint.call("eth_call", [asked, pinned(at)], str, what=f"at {at}")
+        return hashing.unhex(text, what="the answer of eth_call")
+
+    async def simulate(self, *, to: bytes, data: bytes, value: int, at: chain.BlockRef) -> msgspec.Raw:
+        """`eth_simulateV1` of one call behind a block, as the node answered it. Raises MethodMissing where the node has it not."""
+        calls = [self._transaction(to=to, data=data, value=value)]
+        asked = {"blockStateCalls": [{"calls": calls}], "validation": False, "traceTransfers": False}
+        return await self._endpoint.call("eth_simulateV1", [asked, pinned(at)], msgspec.Raw, what=f"at {at}")
+
+    async def estimate(self, *, to: bytes, data: bytes, value: int, at: chain.BlockRef) -> int:
+        """The gas a call takes at a block. Raises RpcError, with code 3 when the call reverts."""
+        asked = [self._transaction(to=to, data=data, value=value), pinned(at)]
+        return wire.number(await self._endpoint.call("eth_estimateGas", asked, str, what=f"at {at}"), "gas")
+
+    async def fees(self) -> Fees:
+        """What the last blocks asked for and were paid."""
+        asked = [wire.quantity(FEE_BLOCKS), "latest", list(FEE_PERCENTILES)]
+        raw = await self._endpoint.call("eth_feeHistory", asked, _Fees)
+        base_fees = tuple(wire.number(text, "base fee", bits=U256) for text in raw.baseFeePerGas)
+        tips = tuple(tuple(wire.number(text, "tip", bits=U256) for text in row) for row in raw.reward or [])
+        if not base_fees or len(base_fees) > FEE_BLOCKS + 1 or any(len(row) != len(FEE_PERCENTILES) for row in tips):
+            raise errors.BadAnswer("eth_feeHistory has the wrong shape", value=(len(base_fees), len(tips)))
+        return Fees(base_fees, tips)
+
+    # --- after it ---
+
+    async def send(self, signed: Sequence[tuple[bytes, bytes]]) -> list[Sent]:
+        """`eth_sendRawTransaction` of (hash, raw), in this order, and a hint for each. Never raises for what a node says: whatever it is,
+        the transaction may be on its way."""
+        calls: list[jsonrpc.Call] = [("eth_sendRawTransaction", [hashing.hex0x(raw)]) for _, raw in signed]
+        try:
+            answers = await self._endpoint.outcomes(calls, str)
+        except jsonrpc.BatchRefused:
+            answers = [await self._send_alone(call) for call in calls]
+        except errors.StakesideError as error:
+            answers = [error] * len(calls)
+        return [_sent(tx_hash, answer) for (tx_hash, _), answer in zip(signed, answers, strict=True)]
+
+    async def _send_alone(self, call: jsonrpc.Call) -> str | errors.StakesideError:
+        try:
+            return await self._endpoint.call(*call, str)
+        except errors.StakesideError as error:
+            return error
+
+    async def receipts(self, signed: Sequence[transaction.Signed]) -> dict[bytes, Receipt]:
+        """By hash, of those that have one. Raises BadAnswer for one that contradicts what was signed."""
+        if not signed:
+            return {}
+        calls: list[jsonrpc.Call] = [("eth_getTransactionReceipt", [hashing.hex0x(tx.hash)]) for tx in signed]
+        answers = await self._endpoint.batch(calls, msgspec.Raw)
+        return {
+            tx.hash: _receipt(_json(raw, _Receipt, "a receipt"), tx)
+            for tx, raw in zip(signed, answers, strict=True)
+            if not _is_null(raw)
+        }
+
+    def _block(self, raw: msgspec.Raw, what: str) -> Block | None:
+        if _is_null(raw):
+            return None
+        found = _json(raw, wire.Block, what)
+        if found.baseFeePerGas is None:
+            raise errors.BadAnswer(f"{what} has no base fee", cure="the chain must have EIP-1559 transactions")
+        header = proof.header(found) if self._recompute else wire.header(found)
+        return Block(header, wire.number(found.baseFeePerGas, "base fee", bits=U256))
+
+    def _transaction(self, *, to: bytes, data: bytes, value: int) -> dict[str, str]:
+        return {
+            "from": self._hex,
+            "to": hashing.hex0x(to),
+            "data": hashing.hex0x(data),
+            "value": wire.quantity(value),
+        }
+
+
+def pinned(at: chain.BlockRef) -> dict[str, str]:
+    """EIP-1898's block parameter."""
+    return {"blockHash": hashing.hex0x(at.hash)}
+
+
+def _sent(tx_hash: bytes, answer: str | errors.StakesideError) -> Sent:
+    if isinstance(answer, errors.StakesideError):
+        shown = answer.text if isinstance(answer, jsonrpc.RpcError) else answer.what
+        return Sent(logs.scrub(errors.clip(shown, 200)[1:-1].strip("'\"")))
+    if answer.lower() == hashing.hex0x(tx_hash):
+        return Sent("accepted")
+    shown = errors.clip(answer, 80)
+    return Sent("the node named another hash", other=shown)
+
+
+def _receipt(raw: _Receipt, tx: transaction.Signed) -> Receipt:
+    """Every field that the signed transaction decides must be as it says."""
+    if wire.word(raw.transactionHash, "transaction hash") != tx.hash:
+        raise _contradicts(tx, "transactionHash", raw.transactionHash)
+    if hashing.unhex(raw.sender, size=20, what="from") != tx.sender:
+        raise _contradicts(tx, "from", raw.sender)
+    if raw.to is None or hashing.unhex(raw.to, size=20, what="to") != tx.unsigned.to:
+        raise _contradicts(tx, "to", raw.to)
+    if raw.contractAddress is not None or raw.type != "0x2":
+        raise _contradicts(tx, "contractAddress or type", (raw.contractAddress, raw.type))
+    if raw.status not in ("0x0", "0x1"):
+        raise _contradicts(tx, "status", raw.status)
+    gas_used = wire.number(raw.gasUsed, "gas used")
+    if not 0 < gas_used <= tx.unsigned.gas:
+        raise _contradicts(tx, "gasUsed", raw.gasUsed)
+    ref = chain.BlockRef(wire.height(raw.blockNumber, "block number"), wire.word(raw.blockHash, "block hash"))
+    index = wire.height(raw.transactionIndex, "transaction index")
+    found = tuple(wire.log(entry) for entry in raw.logs)
+    last = -1
+    for log in found:
+        if (log.block, log.tx_hash, log.tx_index) != (ref, tx.hash, index) or log.log_index <= last:
+            raise _contradicts(tx, "logs", (str(log.block), log.log_index))
+        last = log.log_index
+    if raw.status == "0x0" and found:
+        raise _contradicts(tx, "logs of a reverted transaction", len(found))
+    return Receipt(tx.hash, ref, index, int(raw.status, 16), gas_used, found)
+
+
+def _contradicts(tx: transaction.Signed, field: str, value: object) -> errors.BadAnswer:
+    return errors.BadAnswer(
+        f"a receipt's {field} is not that of the signed transaction with nonce {tx.unsigned.nonce}", value=value
+    )
+
+
+def _count(text: str) -> int:
+    return wire.height(text, "transaction count")
+
+
+def _is_null(raw: msgspec.Raw) -> bool:
+    return jsonrpc.head(raw, 4) == b"null"
+
+
+def _json(raw: msgspec.Raw, type_: type[Any], what: str) -> Any:
+    try:
+        return jsonrpc.decoder_for(type_).decode(raw)
+    except jsonrpc.UNDECODABLE as error:
+        raise errors.BadAnswer(
+            f"{what} has the wrong shape: {errors.clip(str(error), 120)}", value=jsonrpc.head(raw, 80)
+        ) from None
