@@ -1,6 +1,7 @@
 """What people and machines see of an agent. In: the book's summary and live values. Out: readiness with reasons, and the status document.
 
-Live values come from `agent.app` as one frozen `Live`; everything else is read from the book, so a page and a restart agree.
+Live values come from `agent.app` as one frozen `Live`; everything else is read from the book, so a page and a restart agree. What is shown
+of the staking belt and its people is in `agent.web.items`.
 """
 
 from __future__ import annotations
@@ -59,6 +60,31 @@ class Live(msgspec.Struct, frozen=True):
     attester: bytes | None = None
     hub: Hub | None = None
     waiting: Mapping[str, Waiting] = {}
+
+
+class Belt(msgspec.Struct, frozen=True):
+    """`earning` or `staking`. `off`: not configured; `stopped`: by a latch; `paused`: by a person; `waiting`: for its lease. `reasons`
+    say why it does not run; `counts` are of intents by state (staking) or empty."""
+
+    name: str
+    state: str
+    reasons: list[str]
+    counts: dict[str, int] = {}
+
+
+class Lease(msgspec.Struct, frozen=True):
+    """`token` is None while it is not held, and then `reason` says why."""
+
+    token: int | None
+    reason: str = ""
+
+
+class Staking(msgspec.Struct, frozen=True):
+    """The staking belt as the running process knows it; amounts nowhere."""
+
+    account: bytes
+    lease: Lease
+    policy_hash: bytes
 
 
 class Block(msgspec.Struct, frozen=True):
