@@ -81,6 +81,14 @@ class Actions:
                     f"any {effect.event} would prove {action.name}",
                     'say whose, as in where = { … = "account" }',
                 )
+            emitter = self._report.emitters.get(effect.event, "")
+            contract = self._report.document.contracts.get(emitter)
+            if isinstance(contract, grammar.Located) and contract.keyed and emitter != action.target.partition("(")[0]:
+                self._report.add(
+                    (*path, "effect"),
+                    f"{effect.event} comes from one of many {emitter}, and {action.name} does not say which",
+                    f"call that {emitter} itself, or name an event of a contract with one address",
+                )
             for name, value in effect.where.items():
                 have = self._report.field((*path, "effect"), effect.event, name, None)
                 if have is not None:
@@ -100,7 +108,10 @@ class Actions:
                 self._report.add(path, "a requirement compares once", "give one of equals, differs, at_least, at_most")
                 continue
             try:
-                self._report.names.check(bounds[0], self._report.names.type_of(requirement.of, scope), scope)
+                have = self._report.names.type_of(requirement.of, scope)
+                self._report.names.check(bounds[0], have, scope)
+                if requirement.equals is None and requirement.differs is None and have.kind not in ("uint", "int"):
+                    self._report.add(path, f"{requirement.of} is no number to be at least or at most another")
             except expressions.Wrong as error:
                 self._report.wrong(path, error)
 

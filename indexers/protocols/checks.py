@@ -139,6 +139,7 @@ class Events:
                 )
                 continue
             self._events[id_] = signature
+            self._report.emitters[id_] = event.emitter
             found.append(Rule(index, id_, event.emitter, signature, event.means, event.sources(), event))
         return found
 

@@ -217,8 +217,8 @@ class Evaluator:
             for p in rule.signature.inputs
             if p.indexed
         ]
-        topics: list[bytes | None] = [rule.signature.topic0, *wanted]
-        while topics[-1] is None:
+        topics: list[bytes | None] = [rule.signature.topic0, *wanted] if rule.signature.kind == "event" else []
+        while topics and topics[-1] is None:
             topics.pop()
         return Lookup(id_, where.event, self.contract(rule.emitter), tuple(topics), shown)
 

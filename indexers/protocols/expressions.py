@@ -97,7 +97,7 @@ class Names(msgspec.Struct, frozen=True):
                     raise Wrong("the native asset has no address", cure="name the token's contract: contract.NAME")
                 return _bare(text, rest, ADDRESS)
             case "contract":
-                return self._contract(rest)
+                return self._contract(rest, scope)
             case "intent":
                 known = {**INTENT, **self.inputs}
                 return _known(known, rest, "intent", "; declare further ones under [inputs]")
@@ -133,6 +133,7 @@ class Names(msgspec.Struct, frozen=True):
             want = None if chooser is None else abitypes.resolve(chooser.inputs, contract.key)
             if want is not None:
                 self.check(rest[:-1].strip(), want, scope)
+        self._findable(contract, scope)
 
     def call(
         self, signature: abitypes.Signature, args: Mapping[str, object], scope: Scope
@@ -155,11 +156,26 @@ class Names(msgspec.Struct, frozen=True):
                 found.append((("args", param.name), wrong))
         return found
 
-    def _contract(self, name: str) -> abitypes.Type:
+    def _contract(self, name: str, scope: Scope) -> abitypes.Type:
         contract = _known(self.contracts, name, "contract")
         if isinstance(contract, grammar.Located) and contract.keyed:
             raise Wrong(f"{name} is one of many contracts", cure="only a target can be found by its key")
+        self._findable(contract, scope)
         return ADDRESS
+
+    def _findable(self, contract: str | grammar.Located, scope: Scope) -> None:
+        """Whether a contract that a view finds can be found from here, and not by way of itself."""
+        if not isinstance(contract, grammar.Located) or not contract.view:
+            return
+        if not contract.keyed:
+            self.type_of(f"view.{contract.view}", scope)
+        elif contract.view in self.views:
+            view, signature = self.views[contract.view]
+            inner = _deeper(scope, contract.view)
+            self.target(view.target, inner)
+            others = tuple(p for p in signature.inputs if p.name != contract.key)
+            for _, wrong in self.call(msgspec.structs.replace(signature, inputs=others), view.args, inner):
+                raise wrong
 
     def _event(self, rest: str, scope: Scope) -> abitypes.Type:
         name, _, path = rest.partition(".")
@@ -193,9 +209,7 @@ class Names(msgspec.Struct, frozen=True):
     def _view(self, rest: str, scope: Scope) -> abitypes.Type:
         name, _, path = rest.partition(".")
         view, signature = _known(self.views, name, "view")
-        if scope.depth >= _MAX_VIEWS:
-            raise Wrong(f"view {name} takes its arguments from itself", cure="break the circle")
-        inner = msgspec.structs.replace(scope, depth=scope.depth + 1)
+        inner = _deeper(scope, name)
         self.target(view.target, inner)
         for _, wrong in self.call(signature, view.args, inner):
             raise Wrong(f"view {name} cannot be read {_PLACES[scope.kind]}: {wrong.what}", cure=wrong.cure)
@@ -236,6 +250,12 @@ class Names(msgspec.Struct, frozen=True):
         if transform is not None and want.kind not in ("bytes", "fixed"):
             raise Wrong(f"{transform} makes bytes where {_named(want)} is needed")
         self.check(table["source"], UINT if transform is not None else want, scope)
+
+
+def _deeper(scope: Scope, view: str) -> Scope:
+    if scope.depth >= _MAX_VIEWS:
+        raise Wrong(f"view {view} takes its arguments from itself", cure="break the circle")
+    return msgspec.structs.replace(scope, depth=scope.depth + 1)
 
 
 def fits(have: abitypes.Type, want: abitypes.Type) -> bool:

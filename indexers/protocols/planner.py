@@ -40,6 +40,8 @@ Expected = effects.Expected
 Approve = erc20.Approve
 Unmet = readiness.Unmet
 Refused = values.Refused
+Step = tuple[str, int]
+"""A step of a saga, by the saga's name and the step's place from 0: an action with requirements of its own and a wait."""
 Direction = Literal["in", "out", "move", "none"]
 effect_of, effects_of, missing = effects.effect_of, effects.effects_of, effects.missing
 logs_of_simulation, simulated, revert_reason = effects.logs_of_simulation, effects.simulated, effects.revert_reason
@@ -96,17 +98,22 @@ class Planner:
     def __init__(self, source: manifest.Manifest) -> None:
         self._source = source
         self._rules = {rule.id: rule for rule in source.rules}
-        self._calls = {call.action.name: call for call in source.calls}
-        self._uses = {name: uses.of_action(source, call) for name, call in self._calls.items()}
+        self._tasks = {call.action.name: uses.task(source, call) for call in source.calls}
+        self._steps = {
+            saga.name: [uses.task(source, self._tasks[step.action].call, step) for step in saga.steps]
+            for saga in source.document.sagas
+        }
         self._types = {**expressions.INTENT, **source.names.inputs}
         self.protocol = source.name
         self.chain_id = source.chain_id
-        self.actions: Mapping[str, ActionInfo] = {name: self._info(call) for name, call in self._calls.items()}
+        self.actions: Mapping[str, ActionInfo] = {name: self._info(task) for name, task in self._tasks.items()}
+        self.sagas: Mapping[str, tuple[str, ...]] = {
+            saga.name: tuple([step.action for step in saga.steps]) for saga in source.document.sagas
+        }
 
-    def check(self, action: str, arguments: Mapping[str, object]) -> dict[str, str]:
+    def check(self, action: str, arguments: Mapping[str, object], *, step: Step | None = None) -> dict[str, str]:
         """Canonical arguments. Raises Refused naming the argument, its value and the cure. Checking twice changes nothing."""
-        self._call(action)
-        needed = self._uses[action].arguments
+        needed = self._task(action, step).arguments
         for name in arguments:
             if name not in needed:
                 raise Refused(f"{action} takes no {name}", value=arguments[name], cure=grammar.nearest(name, needed))
@@ -116,16 +123,28 @@ class Planner:
         return {name: self._canonical(name, arguments[name], needed[name]) for name in sorted(needed)}
 
     def reads(
-        self, action: str, arguments: Mapping[str, object], *, account: bytes, known: Mapping[str, Value]
+        self,
+        action: str,
+        arguments: Mapping[str, object],
+        *,
+        account: bytes,
+        known: Mapping[str, Value],
+        step: Step | None = None,
     ) -> tuple[Read, ...]:
         """The reads that can be encoded by now; empty when there is nothing left to read. Raises Refused."""
-        return tuple(self._wanted(action, arguments, account=account, known=known).reads.values())
+        return tuple(self._tried(action, arguments, account=account, known=known, step=step).reads.values())
 
     def lookups(
-        self, action: str, arguments: Mapping[str, object], *, account: bytes, known: Mapping[str, Value]
+        self,
+        action: str,
+        arguments: Mapping[str, object],
+        *,
+        account: bytes,
+        known: Mapping[str, Value],
+        step: Step | None = None,
     ) -> tuple[Lookup, ...]:
         """Logs that must be searched for, to find child contracts. As `reads`, these can come in rounds."""
-        return tuple(self._wanted(action, arguments, account=account, known=known).lookups.values())
+        return tuple(self._tried(action, arguments, account=account, known=known, step=step).lookups.values())
 
     def result(self, read: Read, data: bytes) -> Value:
         """What goes into `known` under the read's id. Raises BadAnswer when the data is no encoding of what was asked for."""
@@ -166,16 +185,25 @@ class Planner:
             f"block.{event}.timestamp": time,
         }
 
+    def at(self, *, number: int, time: int) -> dict[str, Value]:
+        """What the block the plan is made on makes known: only a saga's waits ask for it."""
+        return {"block.number": number, "block.timestamp": time}
+
     def plan(
-        self, action: str, arguments: Mapping[str, object], *, account: bytes, known: Mapping[str, Value]
+        self,
+        action: str,
+        arguments: Mapping[str, object],
+        *,
+        account: bytes,
+        known: Mapping[str, Value],
+        step: Step | None = None,
     ) -> Call | Unmet:
         """The call, or why the chain is not ready for it. Raises Refused when it can never be planned from this."""
-        call = self._call(action)
-        checked = self.check(action, arguments)
+        task = self._task(action, step)
+        checked = self.check(action, arguments, step=step)
         evaluator = self._evaluator(checked, account=account, known=known)
         try:
-            unmet = readiness.unmet(evaluator, call.action.require)
-            return unmet or self._planned(call, checked, evaluator)
+            return task.unmet(evaluator) or self._planned(task.call, checked, evaluator)
         except evaluation.Missing as error:
             raise Refused(f"{error.what} has not been read", cure="carry out `reads` and `lookups` first") from None
         except evaluation.Impossible as error:
@@ -235,28 +263,53 @@ class Planner:
                 f"{effect.event} comes from one of many {rule.emitter}, and {action.name} does not say which",
                 cure=f"{action.name} must call that {rule.emitter} itself, or be proven by another event",
             )
-        wanted: dict[str, object] = {path: {"literal": v} for path, v in rule.event.when.items()} | effect.where
+        meant: list[tuple[str, object]] = [(path, {"literal": value}) for path, value in rule.event.when.items()]
         where: list[tuple[str, str]] = []
-        for path, expression in wanted.items():
+        for path, expression in [*meant, *effect.where.items()]:
             type_ = abitypes.resolve(signature.inputs, path) or expressions.WORD
             found = evaluator.value(expression, type_)
             evaluation.fit(found, type_, what=path)
             where.append((path, values.text(found, type_)))
         topic0 = signature.topic0 if signature.kind == "event" else b""
-        return Expected(effects.declaration(signature), emitter, topic0, tuple(where))
+        return Expected(effects.declaration(signature), emitter, topic0, tuple(dict.fromkeys(where)))
 
-    def _wanted(
-        self, action: str, arguments: Mapping[str, object], *, account: bytes, known: Mapping[str, Value]
+    def _tried(
+        self,
+        action: str,
+        arguments: Mapping[str, object],
+        *,
+        account: bytes,
+        known: Mapping[str, Value],
+        step: Step | None,
     ) -> evaluation.Evaluator:
         """An evaluator that has tried everything the action says, and so has noted what it lacks."""
-        call = self._call(action)
-        evaluator = self._evaluator(self.check(action, arguments), account=account, known=known)
-        for requirement in call.action.require:
+        task = self._task(action, step)
+        evaluator = self._evaluator(self.check(action, arguments, step=step), account=account, known=known)
+        for requirement in task.require:
             _try(readiness.unmet, evaluator, [requirement])
-        for param in call.signature.inputs:
-            _try(evaluator.value, call.action.args[param.name], param.type)
-        _try(self._planned, call, {}, evaluator)
+        for wait in task.waits:
+            _try(readiness.waiting, evaluator, wait)
+        for param in task.call.signature.inputs:
+            _try(evaluator.value, task.call.action.args[param.name], param.type)
+        _try(self._planned, task.call, {}, evaluator)
         return evaluator
+
+    def _task(self, action: str, step: Step | None) -> uses.Task:
+        if action not in self._tasks:
+            raise Refused(
+                f"{self.protocol} has no action {action}", value=action, cure=grammar.nearest(action, self._tasks)
+            )
+        if step is None:
+            return self._tasks[action]
+        saga, number = step
+        if saga not in self._steps or not 0 <= number < len(self._steps[saga]):
+            raise Refused(f"{self.protocol} has no such step", value=step, cure=grammar.nearest(saga, self._steps))
+        found = self._steps[saga][number]
+        if found.call.action.name != action:
+            raise Refused(
+                f"step {number} of {saga} is {found.call.action.name}", value=action, cure="plan the step's own action"
+            )
+        return found
 
     def _evaluator(self, checked: Arguments, *, account: bytes, known: Mapping[str, Value]) -> evaluation.Evaluator:
         if len(account) != 20:
@@ -276,13 +329,6 @@ class Planner:
         for want in fits:
             values.convert(found, type_, want, what=name)
         return values.text(found, type_)
-
-    def _call(self, action: str) -> actions.Call:
-        if action not in self._calls:
-            raise Refused(
-                f"{self.protocol} has no action {action}", value=action, cure=grammar.nearest(action, self._calls)
-            )
-        return self._calls[action]
 
     def _signature(self, id_: str) -> abitypes.Signature:
         if id_ == "allowance":
@@ -306,19 +352,22 @@ class Planner:
 
     def _direction(self, action: grammar.Action) -> Direction:
         found: set[Direction] = {_direction_of(self._rules[effect.event].means) for effect in action.effects()}
-        return next((direction for direction in _STRICTEST if direction in found), "none")
+        for direction in _STRICTEST:
+            if direction in found:
+                return direction
+        return "none"
 
-    def _info(self, call: actions.Call) -> ActionInfo:
-        found = self._uses[call.action.name]
+    def _info(self, task: uses.Task) -> ActionInfo:
+        call = task.call
         return ActionInfo(
             name=call.action.name,
             contract=call.action.target,
             signature=call.signature.canonical,
             selector=_selector(call.signature),
             payable=call.action.value is not None,
-            arguments={name: _described(self._types[name]) for name in sorted(found.arguments)},
-            events=found.events,
-            providers=found.providers,
+            arguments={name: _described(self._types[name]) for name in sorted(task.arguments)},
+            events=task.events,
+            providers=task.providers,
             effects=tuple([self._rules[effect.event].signature.canonical for effect in call.action.effects()]),
             direction=self._direction(call.action),
         )

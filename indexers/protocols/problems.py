@@ -56,13 +56,16 @@ def parse(text: str, type_: type[T]) -> tuple[T | None, places.Places, list[Prob
 
 
 class Report:
-    """A document under examination: what it declares, as far as it could be read, and the problems so far."""
+    """A document under examination: what it declares, as far as it could be read, and the problems so far.
+
+    `emitters` tells which contract each event comes from."""
 
     def __init__(self, document: grammar.Document, lines: places.Places) -> None:
         self.document = document
         self.lines = lines
         self.problems: list[Problem] = []
         self.types = signatures.Types(document.types)
+        self.emitters: dict[str, str] = {}
         self.names = expressions.Names({}, {}, {}, {}, {}, {}, "native")
 
     def add(self, path: Path, what: str, cure: str = "") -> None:

@@ -6,55 +6,46 @@ that find the contracts of those.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import cast
 
 import msgspec
 
-from indexers.protocols import abitypes, actions, expressions, grammar, manifest, problems
+from indexers.protocols import abitypes, actions, evaluation, expressions, grammar, manifest, problems, readiness
 
 
-class Uses(msgspec.Struct, frozen=True):
-    """`arguments`: each intent field with the types it must fit; `events`: ids of earlier logs; `providers`: plug-ins."""
+class Task(msgspec.Struct, frozen=True):
+    """An action, alone or as a step of a saga. `arguments`: each intent field with the types it must fit; `events`: ids of earlier
+    logs it takes values from; `providers`: plug-ins."""
 
-    arguments: dict[str, tuple[abitypes.Type, ...]]
+    call: actions.Call
+    require: tuple[grammar.Requirement, ...]
+    waits: tuple[grammar.Wait, ...]
+    arguments: Mapping[str, tuple[abitypes.Type, ...]]
     events: tuple[str, ...]
     providers: tuple[str, ...]
 
+    def unmet(self, evaluator: evaluation.Evaluator) -> readiness.Unmet | None:
+        """Why the chain is not ready, if so."""
+        for wait in self.waits:
+            found = readiness.waiting(evaluator, wait)
+            if found is not None:
+                return found
+        return readiness.unmet(evaluator, self.require)
 
-def of_action(source: manifest.Manifest, call: actions.Call) -> Uses:
+
+def task(source: manifest.Manifest, call: actions.Call, step: grammar.Step | None = None) -> Task:
+    """An action with all it takes, and with what a saga's step asks besides."""
     walk = _Walk(source)
-    action = call.action
-    names = source.names
-    walk.target(action.target)
-    for param in call.signature.inputs:
-        walk.expression(action.args[param.name], param.type)
-    if action.value is not None:
-        walk.expression(action.value, expressions.UINT)
-    if action.approve is not None:
-        walk.contract(token_contract(source, action.approve.token))
-        walk.contract(action.approve.spender)
-        walk.expression(action.approve.amount, expressions.UINT)
-    walk.requirements(action.require)
-    for effect in action.effects():
-        for path, value in effect.where.items():
-            type_ = abitypes.resolve(names.events[effect.event].inputs, path)
-            walk.expression(value, type_ or expressions.UINT)
-        emitter = next(r.emitter for r in source.rules if r.id == effect.event)
-        if not keyed(names.contracts[emitter]):
-            walk.contract(emitter)
-    return walk.found()
-
-
-def of_step(source: manifest.Manifest, step: grammar.Step) -> Uses:
-    """What a saga's step takes besides its action: its requirements and its wait."""
-    walk = _Walk(source)
-    walk.requirements(step.require)
-    if step.wait is not None:
-        for value in (step.wait.until, step.wait.plus, step.wait.now or None):
+    walk.call(call)
+    require, waits = list(call.action.require), [step.wait] if step is not None and step.wait is not None else []
+    require += step.require if step is not None else []
+    walk.requirements(require)
+    for wait in waits:
+        for value in (wait.until, wait.plus, wait.now or None):
             if value is not None:
                 walk.expression(value, expressions.UINT)
-    return walk.found()
+    return walk.found(call, tuple(require), tuple(waits))
 
 
 def keyed(contract: str | grammar.Located) -> bool:
@@ -68,17 +59,39 @@ def token_contract(source: manifest.Manifest, token: str) -> str:
 
 class _Walk:
     def __init__(self, source: manifest.Manifest) -> None:
+        self._source = source
         self._names = source.names
         self._arguments: dict[str, list[abitypes.Type]] = {}
         self._events: dict[str, None] = {}
         self._providers: dict[str, None] = {}
         self._seen: set[str] = set()
 
-    def found(self) -> Uses:
+    def found(
+        self, call: actions.Call, require: tuple[grammar.Requirement, ...], waits: tuple[grammar.Wait, ...]
+    ) -> Task:
         arguments = {name: tuple(dict.fromkeys(types)) for name, types in self._arguments.items()}
-        return Uses(arguments, tuple(self._events), tuple(self._providers))
+        return Task(call, require, waits, arguments, tuple(self._events), tuple(self._providers))
 
-    def requirements(self, found: list[grammar.Requirement]) -> None:
+    def call(self, call: actions.Call) -> None:
+        action = call.action
+        self.target(action.target)
+        for param in call.signature.inputs:
+            self.expression(action.args[param.name], param.type)
+        if action.value is not None:
+            self.expression(action.value, expressions.UINT)
+        if action.approve is not None:
+            self.contract(token_contract(self._source, action.approve.token))
+            self.contract(action.approve.spender)
+            self.expression(action.approve.amount, expressions.UINT)
+        for effect in action.effects():
+            for path, value in effect.where.items():
+                type_ = abitypes.resolve(self._names.events[effect.event].inputs, path)
+                self.expression(value, type_ or expressions.UINT)
+            emitter = next(r.emitter for r in self._source.rules if r.id == effect.event)
+            if not keyed(self._names.contracts[emitter]):
+                self.contract(emitter)
+
+    def requirements(self, found: Sequence[grammar.Requirement]) -> None:
         for requirement in found:
             type_ = self._names.type_of(requirement.of, problems.ACTION)
             self.expression(requirement.of, type_)
