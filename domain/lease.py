@@ -10,7 +10,7 @@ from typing import Literal, get_args
 
 import msgspec
 
-from domain import hashing, statement
+from domain import errors, hashing, statement, wire
 
 Action = Literal["acquire", "renew", "release"]
 ACTIONS: tuple[Action, ...] = get_args(Action)
@@ -25,10 +25,10 @@ MAX_TOKEN = (1 << 62) - 1
 SHOWN = 8
 """Bytes of a holder that an error shows: those that name the agent (`holder_of`)."""
 
-_REQUEST_TYPE = "LeaseRequest(string action,uint256 chainId,address account,bytes32 holder,uint64 ttl,uint64 issuedAt,uint64 lastToken)"
-_GRANT_TYPE = "LeaseGrant(bytes32 request,address account,bytes32 holder,uint64 token,uint64 expiresIn)"
-_REQUEST = hashing.keccak256(_REQUEST_TYPE.encode())
-_GRANT = hashing.keccak256(_GRANT_TYPE.encode())
+REQUEST_TYPE = "LeaseRequest(string action,uint256 chainId,address account,bytes32 holder,uint64 ttl,uint64 issuedAt,uint64 lastToken)"
+GRANT_TYPE = "LeaseGrant(bytes32 request,address account,bytes32 holder,uint64 token,uint64 expiresIn)"
+_REQUEST = hashing.keccak256(REQUEST_TYPE.encode())
+_GRANT = hashing.keccak256(GRANT_TYPE.encode())
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -112,3 +112,109 @@ def holder_of(agent: str, *, random: bytes) -> bytes:
 def shown(holder: bytes) -> str:
     """The part of a holder that names an agent."""
     return hashing.hex0x(holder[:SHOWN])
+
+
+class _Wire(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
+    """Base of what crosses the wire: integers are decimal texts, bytes are lower-case 0x-hex, unknown fields are refused."""
+
+
+class RequestWire(_Wire, frozen=True):
+    action: str
+    account: str
+    holder: str
+    ttl: str
+    issued_at: str
+    last_token: str
+
+
+class SignedRequest(_Wire, frozen=True):
+    """`POST /v1/leases`. `signature` is the account's own, over the LeaseRequest in the `stakeside lease` domain of chain `chainId` with
+    salt `deployment`."""
+
+    chain_id: str
+    deployment: str
+    lease: RequestWire
+    signature: str
+
+
+class GrantWire(_Wire, frozen=True):
+    request: str
+    account: str
+    holder: str
+    token: str
+    expires_in: str
+
+
+class SignedGrant(_Wire, frozen=True):
+    """The hub's 200: a LeaseGrant in the same domain, signed by one of the document's receipt keys."""
+
+    chain_id: str
+    deployment: str
+    grant: GrantWire
+    signature: str
+
+
+def request_to_wire(request: Request, *, deployment: bytes, signature: bytes) -> SignedRequest:
+    return SignedRequest(
+        chain_id=str(request.chain_id),
+        deployment=hashing.hex0x(deployment),
+        lease=RequestWire(
+            action=request.action,
+            account=hashing.hex0x(request.account),
+            holder=hashing.hex0x(request.holder),
+            ttl=str(request.ttl_s),
+            issued_at=str(request.issued_at_s),
+            last_token=str(request.last_token),
+        ),
+        signature=hashing.hex0x(signature),
+    )
+
+
+def request_from_wire(signed: SignedRequest) -> Request:
+    """Raises BadAnswer naming the field."""
+    asked = signed.lease
+    action: Action | None = next((known for known in ACTIONS if known == asked.action), None)
+    if action is None:
+        raise errors.BadAnswer("lease.action is none of " + ", ".join(ACTIONS), value=asked.action)
+    ttl = wire.uint(asked.ttl, bits=32, what="lease.ttl")
+    if not MIN_TTL_S <= ttl <= MAX_TTL_S:
+        raise errors.BadAnswer(f"lease.ttl is not between {MIN_TTL_S} and {MAX_TTL_S} seconds", value=ttl)
+    last_token = wire.uint(asked.last_token, bits=64, what="lease.lastToken")
+    if last_token >= MAX_TOKEN:
+        raise errors.BadAnswer("lease.lastToken is beyond every token", value=last_token)
+    return Request(
+        action=action,
+        chain_id=wire.uint(signed.chain_id, bits=53, what="chainId"),
+        account=hashing.unhex_lower(asked.account, size=20, what="lease.account"),
+        holder=hashing.unhex_lower(asked.holder, size=32, what="lease.holder"),
+        ttl_s=ttl,
+        issued_at_s=wire.uint(asked.issued_at, bits=53, what="lease.issuedAt"),
+        last_token=last_token,
+    )
+
+
+def grant_to_wire(grant: Grant, *, chain_id: int, deployment: bytes, signature: bytes) -> SignedGrant:
+    return SignedGrant(
+        chain_id=str(chain_id),
+        deployment=hashing.hex0x(deployment),
+        grant=GrantWire(
+            request=hashing.hex0x(grant.request),
+            account=hashing.hex0x(grant.account),
+            holder=hashing.hex0x(grant.holder),
+            token=str(grant.token),
+            expires_in=str(grant.expires_in_s),
+        ),
+        signature=hashing.hex0x(signature),
+    )
+
+
+def grant_from_wire(signed: SignedGrant) -> Grant:
+    """Raises BadAnswer naming the field."""
+    told = signed.grant
+    return Grant(
+        request=hashing.unhex_lower(told.request, size=32, what="grant.request"),
+        account=hashing.unhex_lower(told.account, size=20, what="grant.account"),
+        holder=hashing.unhex_lower(told.holder, size=32, what="grant.holder"),
+        token=wire.uint(told.token, bits=62, what="grant.token"),
+        expires_in_s=wire.uint(told.expires_in, bits=32, what="grant.expiresIn"),
+    )

@@ -12,7 +12,7 @@ import msgspec
 
 from config import deployments, settings
 from domain import deployment, errors
-from earnings import book, caps, intake, limits, notices, receipts, sealing, seats, votes
+from earnings import book, caps, intake, leases, limits, notices, receipts, sealing, seats, votes
 from earnings.bodies import Wants
 from earnings.metrics import Metrics
 from earnings.web import api, feed, guard, server, status
@@ -81,7 +81,8 @@ async def serve(arguments: Arguments, *, stop: asyncio.Event, listening: Callabl
         await sealer.recall()
         supervisor = runtime.Supervisor([sealer, reloader], clock=clock)
         shown = status.Status(arguments.name, the_book, wires, clerk, sealer, supervisor, metrics=metrics)
-        the_api = api.Api(the_book, wires, taking, clerk, sealer, tokens)
+        desk = leases.Desk(the_book, wires, clerk, clock=clock, metrics=metrics)
+        the_api = api.Api(the_book, wires, taking, desk, clerk, sealer, tokens)
         the_feed = feed.Feed(the_book, news, stop, metrics=metrics)
         app = server.application(the_api, the_feed, shown, tokens, metrics=metrics, clock=clock)
         port = await stack.enter_async_context(server.serving(app, host=arguments.host, port=arguments.port))

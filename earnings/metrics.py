@@ -39,6 +39,9 @@ class Metrics:
             "stakeside_hub_last_seal_timestamp_seconds", "When a frame last sealed.", ["stream"], registry=r
         )
         self.receipts = Counter("stakeside_hub_receipts", "Receipts handed out.", ["kind"], registry=r)
+        self.leases = Counter(
+            "stakeside_hub_leases", "Requests for leases, by what became of them.", ["result"], registry=r
+        )
         self.wanted = Gauge("stakeside_hub_wanted_bodies", "Bodies asked for and not complete.", registry=r)
         self.requests = Counter("stakeside_hub_http_requests", "HTTP answers.", ["route", "status"], registry=r)
         self.request_seconds = Histogram(

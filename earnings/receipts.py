@@ -75,6 +75,12 @@ class Clerk:
         )
         return self._wire(receipt, signature)
 
+    async def vouch(self, digest: bytes, seats: Seats, *, number: int) -> bytes:
+        """A signature over something else than a receipt, by the key in force for receipt `number`, or by another listed one of ours."""
+        preferred = seats.receipt_key(number)
+        address = preferred if preferred in self._keys else next(iter(self.addresses))
+        return await self._sign(digest, address, number=number)
+
     async def page(self, c: Connection, *, attester: bytes, first: int) -> tuple[wire.SignedReceipt, ...]:
         table = tables.receipt
         query = sa.select(table).where(table.c.attester == attester, table.c.number >= first)

@@ -22,7 +22,8 @@ meta = sa.Table(
     sa.Column("value", sa.LargeBinary, nullable=False),
     **_STRICT,
 )
-"""`deployment` (32 bytes) and `document` (JSON of the document last accepted; the only row that is ever updated)."""
+"""`deployment` (32 bytes), `document` (JSON of the document last accepted), `lease_clock` and `lease_token` (8 bytes each: the latest
+millisecond and the highest token of leases). All but the first are updated."""
 
 statement = sa.Table(
     "hub_statement",
@@ -182,3 +183,28 @@ hold = sa.Table(
     **_STRICT,
 )
 """A plausibility cap fired; a person releases it."""
+
+lease = sa.Table(
+    "hub_lease",
+    metadata,
+    sa.Column("chain_id", columns.Whole, primary_key=True),
+    sa.Column("account", columns.Bytes(20), primary_key=True),
+    sa.Column("holder", columns.Bytes(32), nullable=False),
+    sa.Column("token", columns.Whole, nullable=False),
+    sa.Column("expires_ms", columns.Whole, nullable=False),
+    sa.Index("hub_lease_end", "expires_ms"),
+    **_STRICT,
+)
+"""Who signs for an account (updated). A row whose time is over is kept for its token until room is needed."""
+
+lease_seen = sa.Table(
+    "hub_lease_seen",
+    metadata,
+    sa.Column("chain_id", columns.Whole, primary_key=True),
+    sa.Column("account", columns.Bytes(20), primary_key=True),
+    sa.Column("holder", columns.Bytes(32), primary_key=True),
+    sa.Column("issued_at_s", columns.Whole, nullable=False),
+    sa.Index("hub_lease_seen_age", "issued_at_s"),
+    **_STRICT,
+)
+"""The time of each holder's last request, kept as long as one could be replayed (updated, deleted)."""

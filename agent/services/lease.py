@@ -85,10 +85,7 @@ class LeaseService:
         """Raises Transient while the authority is away. Another holder is no error: a second agent stands by like this."""
         before = self.guard.held
         try:
-            if self.guard.token() is not None and before is not None:
-                held = await self._leases.renew(before)
-            else:
-                held = await self._leases.acquire()
+            held = await self._ask(before)
         except base.Taken as error:
             self._lose(error, had=before is not None)
             return min(max(RETRY_S, float(error.for_s)), self._ttl_s / 3)
@@ -97,6 +94,15 @@ class LeaseService:
             raise
         self._take(before, held)
         return self._ttl_s / 3
+
+    async def _ask(self, before: base.Held | None) -> base.Held:
+        if before is None or self.guard.token() is None:
+            return await self._leases.acquire()
+        try:
+            return await self._leases.renew(before)
+        except base.Ended as error:
+            self.guard.lose(error.what, taken=False)
+            return await self._leases.acquire()
 
     def _take(self, before: base.Held | None, held: base.Held) -> None:
         self.guard.hold(held)

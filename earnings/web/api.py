@@ -11,7 +11,7 @@ from collections import OrderedDict
 from aiohttp import web
 
 from domain import errors, hashing, merkle, statement, wire
-from earnings import book, queries, receipts, sealing, votes
+from earnings import book, leases, queries, receipts, sealing, votes
 from earnings.ingest import Refused
 from earnings.intake import Intake, Wires
 from earnings.web import guard
@@ -21,6 +21,7 @@ from kit import http
 ATTESTATION_BYTES = 64 << 10
 """The largest valid one has about 8 KiB; a context of control characters is six times as long when escaped."""
 REPLACEMENT_BYTES = 8 << 10
+LEASE_BYTES = 2 << 10
 CHUNK_BYTES = 8 << 20
 CHUNKS_AT_ONCE = guard.Bounds(total=8, addresses=4, each=2)
 """Chunks in memory at a time: 64 MiB at most. Half of them are for holders of tokens alone."""
@@ -34,6 +35,7 @@ class Api:
         the_book: book.Book,
         wires: Wires,
         intake: Intake,
+        desk: leases.Desk,
         clerk: receipts.Clerk,
         sealer: sealing.Sealer,
         tokens: Tokens,
@@ -41,6 +43,7 @@ class Api:
         self._book = the_book
         self._wires = wires
         self._intake = intake
+        self._desk = desk
         self._clerk = clerk
         self._sealer = sealer
         self._tokens = tokens
@@ -55,6 +58,7 @@ class Api:
         return [
             web.post("/v1/attestations", self.attest),
             web.post("/v1/replacements", self.replace),
+            web.post("/v1/leases", self.lease),
             web.get("/v1/wanted", self.wanted),
             web.post("/v1/bodies/{root}", self.upload),
             web.get("/v1/receipts/{attester}", self.receipts),
@@ -72,6 +76,11 @@ class Api:
     async def replace(self, request: web.Request) -> web.Response:
         data = await guard.read_body(request, max_bytes=REPLACEMENT_BYTES)
         return _answer(await self._intake.replace(data))
+
+    async def lease(self, request: web.Request) -> web.Response:
+        data = await guard.read_body(request, max_bytes=LEASE_BYTES)
+        answer = await self._desk.ask(data, source=guard.source(request, self._tokens))
+        return refusal(answer) if isinstance(answer, Refused) else http.json_response(answer)
 
     async def wanted(self, request: web.Request) -> web.Response:
         attester = _bytes(request.query.get("attester"), size=20, what="attester")

@@ -15,6 +15,7 @@ import msgspec
 
 from domain import deployment, hashing, wire
 from earnings import app, limits, sealing
+from kit import runtime
 from signers import keys
 from tests.earnings import factory
 
@@ -121,6 +122,7 @@ async def running(
     caps: tuple[sealing.Cap, ...] = (),
     reread: Callable[[], deployment.Document] | None = None,
     store: str | None = None,
+    clock: runtime.Clock | None = None,
 ) -> AsyncIterator[Hub]:
     tokens = folder / "tokens"
     tokens.write_text(f"# who may read\ntest:{hashlib.sha256(factory.TOKEN.encode()).hexdigest()}\n")
@@ -136,6 +138,7 @@ async def running(
         rate=rate,
         caps=caps,
         reread=reread,
+        clock=clock or runtime.SystemClock(),
     )
     task = asyncio.create_task(app.serve(arguments, stop=stop, listening=listening.set_result))
     try:

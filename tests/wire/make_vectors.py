@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from domain import chain, deployment, hashing, merkle, statement, wire
+from domain import chain, deployment, hashing, lease, merkle, statement, wire
 from tests.verify import factory
 from tests.wire import keys
 
@@ -46,6 +46,7 @@ def files() -> dict[str, Any]:
         "replace.json": replacements(),
         "context.json": contexts(),
         "receipt.json": receipts(),
+        "lease.json": leases(),
         "subject.json": subjects(),
         "tree.json": trees(),
         "evidence.json": evidence(),
@@ -132,7 +133,14 @@ _TYPES = {
         {"name": name, "type": kind}
         for kind, name in (member.split(" ") for member in text.partition("(")[2].rstrip(")").split(","))
     ]
-    for text in (statement.HEADER_TYPE, statement.REPLACE_TYPE, statement.CONTEXT_TYPE, statement.RECEIPT_TYPE)
+    for text in (
+        statement.HEADER_TYPE,
+        statement.REPLACE_TYPE,
+        statement.CONTEXT_TYPE,
+        statement.RECEIPT_TYPE,
+        lease.REQUEST_TYPE,
+        lease.GRANT_TYPE,
+    )
 }
 
 
@@ -237,6 +245,38 @@ def receipts() -> dict[str, Any]:
         typed["signatures"] = [{"signer": keys.address_text(keys.HUB), "signature": HEX(keys.sign(keys.HUB, previous))}]
         found.append(typed)
     return {"about": "three receipts of one attester, each naming the digest of the one before", "vectors": found}
+
+
+def leases() -> dict[str, Any]:
+    """Each action's request, signed by the account, and the hub's grant, which names the request's digest."""
+    deployment_id, account = factory.document().digest(), keys.KEYS[0]
+    domain = lease.domain_of(chain_id=factory.CHAIN, deployment=deployment_id)
+    holder = lease.holder_of("agent-1", random=bytes(range(24)))
+    found: list[dict[str, Any]] = []
+    for number, action in enumerate(lease.ACTIONS):
+        request = lease.Request(
+            action=action,
+            chain_id=factory.CHAIN,
+            account=keys.address(account),
+            holder=holder,
+            ttl_s=60,
+            issued_at_s=1_700_000_000 + 20 * number,
+            last_token=7 if number else 0,
+        )
+        digest = lease.request_digest(request, deployment=deployment_id)
+        signature = keys.sign(account, digest)
+        sent = lease.request_to_wire(request, deployment=deployment_id, signature=signature)
+        asked = {**factory.plain(sent)["lease"], "chainId": str(factory.CHAIN)}
+        typed = _typed(domain, "LeaseRequest", asked, digest)
+        typed["signatures"] = [{"signer": keys.address_text(account), "signature": HEX(signature)}]
+        grant = lease.Grant(digest, request.account, holder, 7, 0 if action == "release" else 60)
+        granted = lease.grant_digest(grant, chain_id=factory.CHAIN, deployment=deployment_id)
+        word = keys.sign(keys.HUB, granted)
+        told = lease.grant_to_wire(grant, chain_id=factory.CHAIN, deployment=deployment_id, signature=word)
+        answer = _typed(domain, "LeaseGrant", factory.plain(told)["grant"], granted)
+        answer["signatures"] = [{"signer": keys.address_text(keys.HUB), "signature": HEX(word)}]
+        found += [{**typed, "sent": factory.plain(sent)}, {**answer, "sent": factory.plain(told)}]
+    return {"about": "requests for a lease, each followed by the hub's grant", "vectors": found}
 
 
 def _parts() -> list[tuple[str, ...]]:

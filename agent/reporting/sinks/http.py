@@ -12,7 +12,7 @@ from typing import TypeVar
 import aiohttp
 import msgspec
 
-from domain import errors, hashing, statement, wire
+from domain import errors, hashing, lease, statement, wire
 
 MAX_BYTES = 64 << 20
 """A page of 4,096 leaves is under 3 MiB; a carry of a large stream is the most there can be."""
@@ -26,7 +26,7 @@ T = TypeVar("T")
 class Refused(errors.StakesideError):
     """The hub answered 4xx: this item as it is will never be taken. `status` and `problem` say why."""
 
-    def __init__(self, status: int, problem: wire.Problem) -> None:
+    def __init__(self, status: int, problem: wire.Problem, *, retry_after_s: float | None = None) -> None:
         super().__init__(
             f"the hub refused ({status} {problem.title}): {problem.detail[:300]}",
             value=problem.field,
@@ -34,6 +34,7 @@ class Refused(errors.StakesideError):
         )
         self.status = status
         self.problem = problem
+        self.retry_after_s = retry_after_s
 
 
 class _Frame(msgspec.Struct, rename="camel"):
@@ -87,6 +88,10 @@ class HubClient:
 
     async def replace(self, payload: bytes) -> wire.Accepted:
         return await self._send("/v1/replacements", payload, wire.Accepted)
+
+    async def lease(self, payload: bytes) -> lease.SignedGrant:
+        """A signed request for an account's lease. Raises Refused when another holder has it."""
+        return await self._send("/v1/leases", payload, lease.SignedGrant)
 
     async def wanted(self, attester: bytes) -> tuple[bytes, ...]:
         answer = await self._get(f"/v1/wanted?attester={hashing.hex0x(attester)}", _Wanted)
@@ -170,14 +175,14 @@ class HubClient:
             ) from None
         if status in (200, 202):
             return body
+        wait = float(retry_after) if retry_after.isdecimal() and len(retry_after) < 6 else None
         if status in (429, 503) or status >= 500 or status < 400:
-            wait = float(retry_after) if retry_after.isdecimal() and len(retry_after) < 6 else None
             raise errors.Transient(f"the hub answered {status}", value=path.partition("?")[0], retry_after_s=wait)
         try:
             problem = msgspec.json.decode(body, type=wire.Problem)
         except msgspec.MsgspecError:
             problem = wire.Problem(title="unreadable answer", status=status, detail=body[:100].decode(errors="replace"))
-        raise Refused(status, problem)
+        raise Refused(status, problem, retry_after_s=wait)
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:

@@ -27,10 +27,15 @@ class Taken(errors.StakesideError):
         self.for_s = for_s
 
 
+class Ended(errors.Transient):
+    """Nobody else has the account, but it is not held any more: acquire it again."""
+
+
 class Leases(Protocol):
     """One account's lease at one authority. Every call has a timeout of its own.
 
-    Raises Transient when the authority is away or answers nonsense, Taken when another holder has the account."""
+    Raises Transient when the authority is away or answers nonsense, Ended when what is renewed or released ended, Taken when another holder
+    has the account."""
 
     async def acquire(self) -> Held: ...
 

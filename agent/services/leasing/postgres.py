@@ -1,0 +1,69 @@
+"""A lease in a PostgreSQL that the agents share. In: the table. Out: `Held`, or `Taken`."""
+
+from __future__ import annotations
+
+from agent.services.leasing import base
+from domain import hashing, lease
+from kit import runtime
+from store import leases
+
+
+class PostgresLeases:
+    """`holder` is this run's (`domain.lease.holder_of`); `last_token` the highest token the book has seen for the account."""
+
+    def __init__(
+        self,
+        table: leases.LeaseTable,
+        *,
+        chain_id: int,
+        account: bytes,
+        holder: bytes,
+        ttl_s: int,
+        clock: runtime.Clock,
+        last_token: int = 0,
+    ) -> None:
+        self._table = table
+        self._chain_id = chain_id
+        self._account = account
+        self._holder = holder
+        self._ttl_s = ttl_s
+        self._clock = clock
+        self._last_token = last_token
+
+    async def acquire(self) -> base.Held:
+        sent = self._clock.monotonic()
+        found = await self._table.acquire(
+            chain_id=self._chain_id,
+            account=self._account,
+            holder=self._holder,
+            ttl_s=self._ttl_s,
+            last_token=self._last_token,
+        )
+        return self._held(found, sent)
+
+    async def renew(self, held: base.Held) -> base.Held:
+        sent = self._clock.monotonic()
+        found = await self._table.renew(
+            chain_id=self._chain_id,
+            account=self._account,
+            holder=self._holder,
+            ttl_s=self._ttl_s,
+            token=held.token,
+        )
+        if found is None:
+            raise base.Ended("the lease ended before it was renewed", cure="it is acquired anew")
+        return self._held(found, sent)
+
+    async def release(self, held: base.Held) -> None:
+        await self._table.release(chain_id=self._chain_id, account=self._account, holder=self._holder, token=held.token)
+
+    def _held(self, found: int | leases.Other, sent: float) -> base.Held:
+        if isinstance(found, leases.Other):
+            raise base.Taken(
+                f"another holder has the lease of {hashing.hex0x(self._account)}",
+                value=f"holder {lease.shown(found.holder)} has it for {found.for_s} more seconds",
+                cure="this agent stands by and takes over when the lease ends; stop the other one to make it soon",
+                for_s=found.for_s,
+            )
+        self._last_token = max(self._last_token, found)
+        return base.Held(found, base.until(sent, self._ttl_s))

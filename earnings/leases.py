@@ -1,0 +1,286 @@
+"""Leases at the hub: who may sign for an account now. In: requests signed by the account's key. Out: signed grants, or refusals.
+
+The row, its token and the request's time commit in one transaction; the grant is signed after it, since nothing depends on that one: a
+holder that did not hear asks again and gets the same token. A database shared by several hub processes is the one authority, so its clock
+counts there; a SQLite hub counts on its own clock, which neither a step of the machine's time nor a restart turns back.
+"""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+import msgspec
+import sqlalchemy as sa
+
+from domain import errors, hashing, lease, signatures
+from earnings import book, ingest, limits, receipts, tables
+from earnings.ingest import Refused
+from earnings.intake import Wires
+from earnings.metrics import Metrics
+from earnings.seats import Seats
+from kit import faults, logs, runtime
+
+MAX_LEASES = 10_000
+"""Rows, one an account. Beyond it, rows that ended long ago make room: tokens are counted over all accounts, so none comes back."""
+MAX_HOLDERS = 16
+"""Holders of one account within the time a request can be replayed: agents that restart in a loop, not a table that grows."""
+FORGET_S = 2 * lease.SKEW_S
+"""After this a repeated request is refused by its age, so its time need not be kept."""
+RATE = limits.Rate(per_s=20, burst=200)
+MAX_SOURCES = 4096
+FULL_RETRY_S = 60
+
+log = logs.logger()
+
+
+class Row(msgspec.Struct, frozen=True):
+    """An account's lease as the book has it. Times are milliseconds of the lease clock."""
+
+    holder: bytes
+    token: int
+    expires_ms: int
+
+
+class Granted(msgspec.Struct, frozen=True):
+    row: Row
+    expires_in_s: int
+
+
+class Taken(msgspec.Struct, frozen=True):
+    """Another holder has it, for so long."""
+
+    holder: bytes
+    for_s: int
+
+
+class Ended(msgspec.Struct, frozen=True):
+    """What should be renewed or released is not held any more."""
+
+
+def decide(row: Row | None, asked: lease.Request, *, now_ms: int, counter: int) -> Granted | Taken | Ended:
+    """The whole rule. `counter` is the highest token the hub has given to any account."""
+    live = row is not None and row.expires_ms > now_ms
+    if row is not None and live and row.holder != asked.holder:
+        return Taken(row.holder, -((now_ms - row.expires_ms) // 1000))
+    mine = row if live else None
+    if asked.action == "acquire":
+        token = _next(row, asked, counter) if mine is None or mine.token < asked.last_token else mine.token
+        return _until(asked, token, now_ms=now_ms, for_s=asked.ttl_s)
+    if mine is None or mine.token != asked.last_token:
+        return Ended()
+    return _until(asked, mine.token, now_ms=now_ms, for_s=asked.ttl_s if asked.action == "renew" else 0)
+
+
+def _until(asked: lease.Request, token: int, *, now_ms: int, for_s: int) -> Granted:
+    return Granted(Row(asked.holder, token, now_ms + 1000 * for_s), for_s)
+
+
+def _next(row: Row | None, asked: lease.Request, counter: int) -> int:
+    return max(counter, 0 if row is None else row.token, asked.last_token) + 1
+
+
+class LeaseClock:
+    """Milliseconds that never go back: from the machine's time at the first look, on by the monotonic clock; `high` is the highest time
+    the book has seen, so that a restart with a wrong clock ends no lease early."""
+
+    def __init__(self, clock: runtime.Clock) -> None:
+        self._clock = clock
+        self._offset_ms: int | None = None
+
+    def now_ms(self, high: int) -> int:
+        elapsed = int(self._clock.monotonic() * 1000)
+        if self._offset_ms is None:
+            self._offset_ms = max(int(self._clock.now() * 1000), high) - elapsed
+        return max(elapsed + self._offset_ms, high)
+
+
+class Desk:
+    """Takes requests for leases."""
+
+    def __init__(
+        self,
+        the_book: book.Book,
+        wires: Wires,
+        clerk: receipts.Clerk,
+        *,
+        clock: runtime.Clock,
+        metrics: Metrics,
+    ) -> None:
+        self._book = the_book
+        self._wires = wires
+        self._clerk = clerk
+        self._clock = clock
+        self._time = LeaseClock(clock)
+        self._metrics = metrics
+        self._buckets = limits.Buckets(RATE, most=MAX_SOURCES)
+
+    async def ask(self, data: bytes, *, source: str) -> lease.SignedGrant | Refused:
+        """`source` is the sender as far as it can be told: what is bounded, since anybody can make keys."""
+        answer = await self._ask(data, source)
+        self._metrics.leases.labels(answer.title.replace(" ", "_") if isinstance(answer, Refused) else "granted").inc()
+        return answer
+
+    async def _ask(self, data: bytes, source: str) -> lease.SignedGrant | Refused:
+        wait_s = self._buckets.take(source.encode(), now_s=self._clock.monotonic())
+        if wait_s:
+            return Refused(429, "too many requests", "leases are asked for too fast", retry_after_s=wait_s)
+        read = read_request(data, self._wires.seats, now_s=int(self._clock.now()))
+        if isinstance(read, Refused):
+            return read
+        asked, digest = read
+        outcome, number = await self._settle(asked)
+        match outcome:
+            case Refused():
+                return outcome
+            case Ended():
+                return Refused(409, "lease ended", "this holder does not have the lease under this token; acquire it")
+            case Taken(holder, for_s):
+                return Refused(
+                    409,
+                    "lease held",
+                    f"holder {lease.shown(holder)} has this account for {for_s} more seconds",
+                    retry_after_s=max(1, for_s),
+                )
+            case Granted(row, expires_in_s):
+                grant = lease.Grant(digest, asked.account, asked.holder, row.token, expires_in_s)
+            case _:
+                assert_never(outcome)
+        deployment = self._wires.seats.deployment
+        grant_digest = lease.grant_digest(grant, chain_id=asked.chain_id, deployment=deployment)
+        signature = await self._clerk.vouch(grant_digest, self._wires.seats, number=number + 1)
+        return lease.grant_to_wire(grant, chain_id=asked.chain_id, deployment=deployment, signature=signature)
+
+    async def _settle(self, asked: lease.Request) -> tuple[Granted | Taken | Ended | Refused, int]:
+        """What the book says, and the highest receipt number (which chooses the key that vouches)."""
+        wall_s = int(self._clock.now())
+        async with self._book.write() as c:
+            number = await receipts.highest(c)
+            refused = await _note(c, asked, wall_s)
+            if refused is not None:
+                return refused, number
+            high, counter = await _mark(c, "lease_clock"), await _mark(c, "lease_token")
+            now_ms = max(high, await self._now_ms(c, high))
+            row = await _row(c, asked)
+            if row is None and not await _room(c, now_ms):
+                return Refused(503, "too many leases", "no more accounts fit", retry_after_s=FULL_RETRY_S), number
+            outcome = decide(row, asked, now_ms=now_ms, counter=counter)
+            await _put_mark(c, "lease_clock", now_ms)
+            if isinstance(outcome, Granted):
+                await _save(c, asked, row, outcome.row)
+                if row is None or row.token != outcome.row.token:
+                    await _put_mark(c, "lease_token", counter + 1)
+            faults.point("hub.before_commit")
+        faults.point("hub.after_commit")
+        if isinstance(outcome, Granted) and (row is None or row.token != outcome.row.token):
+            log.info(
+                "hub.lease",
+                chain=asked.chain_id,
+                account=asked.account,
+                holder=lease.shown(asked.holder),
+                token=outcome.row.token,
+            )
+        return outcome, number
+
+    async def _now_ms(self, c: book.Connection, high: int) -> int:
+        if c.dialect.name != "postgresql":
+            return self._time.now_ms(high)
+        now = await c.scalar(sa.text("SELECT CAST(floor(extract(epoch FROM clock_timestamp()) * 1000) AS bigint)"))
+        return int(now)
+
+
+def read_request(data: bytes, seats: Seats, *, now_s: int) -> tuple[lease.Request, bytes] | Refused:
+    """The request and its digest, when its form, deployment, chain, time and signature are right."""
+    deployment = seats.deployment
+    signed = ingest.parse(data, lease.SignedRequest, what="the lease request")
+    if isinstance(signed, Refused):
+        return signed
+    try:
+        named = hashing.unhex_lower(signed.deployment, size=32, what="deployment")
+        asked = lease.request_from_wire(signed)
+        signature = hashing.unhex_lower(signed.signature, size=65, what="signature")
+        digest = lease.request_digest(asked, deployment=deployment)
+        signer = signatures.recover(digest, signature)
+    except errors.BadAnswer as error:
+        return ingest.malformed(error.what.split(" ", 1)[0], str(error))
+    if named != deployment:
+        return Refused(409, "wrong deployment", "this hub serves another deployment", field="deployment")
+    if all(chain.id != asked.chain_id for chain in seats.document.chains):
+        return Refused(409, "unknown chain", "the deployment document does not list this chain", field="chainId")
+    if signer != asked.account:
+        return Refused(401, "wrong signature", "the account's own key did not sign this", field="signature")
+    if abs(asked.issued_at_s - now_s) > lease.SKEW_S:
+        return Refused(
+            400,
+            "clocks differ",
+            f"the request is of second {asked.issued_at_s}, here it is {now_s}; at most {lease.SKEW_S} apart",
+            field="lease.issuedAt",
+        )
+    return asked, digest
+
+
+async def _note(c: book.Connection, asked: lease.Request, wall_s: int) -> Refused | None:
+    """Keep the request's time; refuse one that is not newer than the holder's last."""
+    table = tables.lease_seen
+    await c.execute(table.delete().where(table.c.issued_at_s < wall_s - FORGET_S))
+    of_account = sa.and_(table.c.chain_id == asked.chain_id, table.c.account == asked.account)
+    rows = (await c.execute(sa.select(table.c.holder, table.c.issued_at_s).where(of_account))).all()
+    seen = {row.holder: row.issued_at_s for row in rows}
+    last = seen.get(asked.holder)
+    if last is not None and asked.issued_at_s <= last:
+        return Refused(
+            409, "request repeated", f"a request of second {last} was taken; send a newer one", retry_after_s=1
+        )
+    if last is None and len(seen) >= MAX_HOLDERS:
+        return Refused(
+            429, "too many holders", "this account is asked for by too many holders", retry_after_s=FULL_RETRY_S
+        )
+    if last is None:
+        await c.execute(
+            table.insert().values(
+                chain_id=asked.chain_id, account=asked.account, holder=asked.holder, issued_at_s=asked.issued_at_s
+            )
+        )
+    else:
+        where = sa.and_(of_account, table.c.holder == asked.holder)
+        await c.execute(table.update().where(where).values(issued_at_s=asked.issued_at_s))
+    return None
+
+
+async def _row(c: book.Connection, asked: lease.Request) -> Row | None:
+    table = tables.lease
+    found = (
+        await c.execute(sa.select(table).where(table.c.chain_id == asked.chain_id, table.c.account == asked.account))
+    ).one_or_none()
+    return None if found is None else Row(found.holder, found.token, found.expires_ms)
+
+
+async def _room(c: book.Connection, now_ms: int) -> bool:
+    """Whether one more account fits, after leases that ended long ago have made room."""
+    table = tables.lease
+    count = await c.scalar(sa.select(sa.func.count()).select_from(table)) or 0
+    if count < MAX_LEASES:
+        return True
+    gone = await c.execute(table.delete().where(table.c.expires_ms < now_ms - 1000 * FORGET_S))
+    return gone.rowcount > 0
+
+
+async def _save(c: book.Connection, asked: lease.Request, before: Row | None, after: Row) -> None:
+    table = tables.lease
+    if before is not None and after.token < before.token:
+        raise errors.StoreError("a lease's token would go back", value=(before.token, after.token))
+    values = {"holder": after.holder, "token": after.token, "expires_ms": after.expires_ms}
+    if before is None:
+        await c.execute(table.insert().values(chain_id=asked.chain_id, account=asked.account, **values))
+        return
+    where = sa.and_(table.c.chain_id == asked.chain_id, table.c.account == asked.account, table.c.token == before.token)
+    changed = await c.execute(table.update().where(where).values(**values))
+    if changed.rowcount != 1:
+        raise errors.Transient("the lease changed hands meanwhile", retry_after_s=1)
+
+
+async def _mark(c: book.Connection, name: str) -> int:
+    return int.from_bytes(await book.meta(c, name) or b"", "big")
+
+
+async def _put_mark(c: book.Connection, name: str, value: int) -> None:
+    await book.put_meta(c, name, value.to_bytes(8, "big"))

@@ -1,0 +1,140 @@
+"""Leases in a PostgreSQL that agents share. In: who asks for which account. Out: the fencing token, or who has it.
+
+The lease database is not an agent's book: one small table of its own, made when it is missing. One statement decides each request, by the
+database's clock, so agents' clocks do not matter. A connection lives for one request: they come once in many seconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy import exc, pool
+
+from domain import errors
+from kit import columns, databases
+
+TIMEOUT_S = 10.0
+metadata = sa.MetaData()
+table = sa.Table(
+    "stakeside_lease",
+    metadata,
+    sa.Column("chain_id", columns.Whole, primary_key=True),
+    sa.Column("account", columns.Bytes(20), primary_key=True),
+    sa.Column("holder", columns.Bytes(32), nullable=False),
+    sa.Column("token", columns.Whole, nullable=False),
+    sa.Column("expires_at", sa.TIMESTAMP(timezone=True), nullable=False),
+)
+"""One row an account, for ever: its token must never go back."""
+
+# What a conflict evaluates, it evaluates with the row locked: `clock_timestamp()` is the time at which the request is decided.
+_ACQUIRE = sa.text("""
+INSERT INTO stakeside_lease AS l (chain_id, account, holder, token, expires_at)
+VALUES (:chain_id, :account, :holder, :last_token + 1, clock_timestamp() + make_interval(secs => :ttl_s))
+ON CONFLICT (chain_id, account) DO UPDATE SET
+    token = CASE WHEN l.holder = excluded.holder AND l.expires_at > clock_timestamp() AND l.token >= :last_token
+                 THEN l.token ELSE greatest(l.token, :last_token) + 1 END,
+    holder = excluded.holder,
+    expires_at = clock_timestamp() + make_interval(secs => :ttl_s)
+WHERE l.holder = excluded.holder OR l.expires_at <= clock_timestamp()
+RETURNING l.token
+""")
+_RENEW = sa.text("""
+UPDATE stakeside_lease SET expires_at = clock_timestamp() + make_interval(secs => :ttl_s)
+WHERE chain_id = :chain_id AND account = :account AND holder = :holder AND token = :token AND expires_at > clock_timestamp()
+RETURNING token
+""")
+_HELD_BY = sa.text("""
+SELECT holder, CAST(ceil(extract(epoch FROM expires_at - clock_timestamp())) AS bigint) AS for_s
+FROM stakeside_lease WHERE chain_id = :chain_id AND account = :account AND expires_at > clock_timestamp()
+""")
+
+
+class Other(msgspec.Struct, frozen=True):
+    """Another holder has the account for so many more seconds."""
+
+    holder: bytes
+    for_s: int
+
+
+class LeaseTable:
+    """The leases of one database. Raises Transient when it is away, BadConfig when it is none or refuses us."""
+
+    def __init__(self, url: str, *, timeout_s: float = TIMEOUT_S) -> None:
+        try:
+            parsed = sa.make_url(url)
+        except exc.ArgumentError:
+            raise errors.BadConfig("the lease database's address is malformed", cure=_CURE) from None
+        if parsed.get_backend_name() != "postgresql":
+            raise errors.BadConfig(
+                "leases are shared through PostgreSQL only", value=parsed.get_backend_name(), cure=_CURE
+            )
+        self._shown = parsed.render_as_string()
+        self._timeout_s = timeout_s
+        self._engine = sa.create_engine(
+            parsed.set(drivername="postgresql+asyncpg"),
+            poolclass=pool.NullPool,
+            connect_args={"timeout": timeout_s, "command_timeout": timeout_s},
+        )
+        self._made = False
+
+    async def acquire(
+        self, *, chain_id: int, account: bytes, holder: bytes, ttl_s: int, last_token: int
+    ) -> int | Other:
+        """The token: the same while the same holder has it without a break, else a greater one than ever and than `last_token`."""
+        wanted = {"chain_id": chain_id, "account": account, "holder": holder, "ttl_s": ttl_s, "last_token": last_token}
+        for _ in range(2):  # between the two statements the other's lease may have ended
+            token = await self._one(_ACQUIRE, wanted)
+            if token is not None:
+                return int(token[0])
+            other = await self._other(chain_id, account, holder)
+            if other is not None:
+                return other
+        raise errors.Transient("the lease changed hands twice while it was asked for", retry_after_s=1)
+
+    async def renew(
+        self, *, chain_id: int, account: bytes, holder: bytes, ttl_s: int, token: int
+    ) -> int | Other | None:
+        """None when it ended and nobody has it."""
+        asked = {"chain_id": chain_id, "account": account, "holder": holder, "ttl_s": ttl_s, "token": token}
+        found = await self._one(_RENEW, asked)
+        return int(found[0]) if found is not None else await self._other(chain_id, account, holder)
+
+    async def release(self, *, chain_id: int, account: bytes, holder: bytes, token: int) -> None:
+        """Ends it now, if it is held. The row stays, for its token."""
+        await self.renew(chain_id=chain_id, account=account, holder=holder, ttl_s=0, token=token)
+
+    async def _other(self, chain_id: int, account: bytes, holder: bytes) -> Other | None:
+        row = await self._one(_HELD_BY, {"chain_id": chain_id, "account": account})
+        return None if row is None or row[0] == holder else Other(bytes(row[0]), int(row[1]))
+
+    async def _one(self, statement: sa.TextClause, params: dict[str, Any]) -> tuple[Any, ...] | None:
+        """The first row of one statement in a transaction of its own."""
+
+        def work() -> tuple[Any, ...] | None:
+            with self._engine.begin() as c:
+                if not self._made:
+                    metadata.create_all(c)
+                row = c.execute(statement, params).first()
+                return None if row is None else tuple(row)
+
+        try:
+            async with asyncio.timeout(2 * self._timeout_s):
+                found = await databases.run(work)
+        except (TimeoutError, OSError) as error:
+            raise errors.Transient(
+                f"the lease database does not answer: {type(error).__name__}", value=self._shown, cure=_CURE
+            ) from None
+        except errors.StoreError as error:
+            raise errors.Transient(
+                f"the lease database refuses: {error.what}",
+                value=error.value,
+                cure="check its rights and its table stakeside_lease",
+            ) from None
+        self._made = True
+        return found
+
+
+_CURE = 'write "postgresql://user@host/database" and check that the server is up'

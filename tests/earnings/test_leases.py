@@ -1,0 +1,288 @@
+"""Leases at the hub: one holder at a time, a token that only grows, nothing replayed, nothing forgotten by a restart."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from domain import hashing, lease, signatures
+from earnings import leases, limits
+from kit import runtime
+from tests.earnings import factory, hub
+from tests.store import postgres
+
+DEPLOYMENT = factory.document().digest()
+ACCOUNT = factory.key(7)
+A, B = (lease.holder_of(name, random=bytes([n]) * 24) for n, name in enumerate(("agent-a", "agent-b")))
+
+
+class WallClock(runtime.SystemClock):
+    """The machine's clock with a wall time that a test sets wrong."""
+
+    def __init__(self) -> None:
+        self.wrong_s = 0.0
+        self.passed_s = 0.0
+
+    def now(self) -> float:
+        return super().now() + self.wrong_s + self.passed_s
+
+    def monotonic(self) -> float:
+        return super().monotonic() + self.passed_s
+
+
+class Asker:
+    """Sends requests, each a second newer than the one before."""
+
+    def __init__(self, h: hub.Hub, clock: runtime.Clock, *, key: Any = ACCOUNT) -> None:
+        self.hub, self.clock, self.key = h, clock, key
+        self.last_s = 0
+
+    def request(self, action: lease.Action, holder: bytes, **changes: Any) -> lease.Request:
+        self.last_s = max(self.last_s + 1, int(self.clock.now()))
+        values: dict[str, Any] = {"ttl_s": 60, "issued_at_s": self.last_s, "chain_id": factory.CHAIN}
+        return lease.Request(action=action, account=self.key.address, holder=holder, **{**values, **changes})
+
+    async def send(self, request: lease.Request, *, key: Any = None) -> tuple[int, Any]:
+        signature = factory.sign(key or self.key, lease.request_digest(request, deployment=DEPLOYMENT))
+        return await self.hub.post(
+            "/v1/leases", lease.request_to_wire(request, deployment=DEPLOYMENT, signature=signature)
+        )
+
+    async def ask(self, action: lease.Action, holder: bytes, **changes: Any) -> tuple[int, Any]:
+        return await self.send(self.request(action, holder, **changes))
+
+    async def token(self, action: lease.Action, holder: bytes, **changes: Any) -> int:
+        status, answer = await self.ask(action, holder, **changes)
+        assert status == 200, answer
+        return int(answer["grant"]["token"])
+
+    async def refused(self, action: lease.Action, holder: bytes, **changes: Any) -> tuple[int, str]:
+        status, answer = await self.ask(action, holder, **changes)
+        return status, answer["title"]
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'hub.db'}"
+    server: postgres.Server = request.getfixturevalue("postgres_server")
+    return server.empty()
+
+
+async def test_one_account_has_one_holder_until_it_lets_go(store: str, tmp_path: Path) -> None:
+    clock = runtime.SystemClock()
+    async with hub.running(tmp_path, store=store) as h:
+        asker = Asker(h, clock)
+        first = await asker.token("acquire", A)
+        assert await asker.refused("acquire", B) == (409, "lease held")
+        assert await asker.token("renew", A, last_token=first) == first
+        assert await asker.token("acquire", A) == first, "a lost answer is asked for again"
+        status, answer = await asker.ask("release", A, last_token=first)
+        assert (status, answer["grant"]["expiresIn"]) == (200, "0")
+        second = await asker.token("acquire", B)
+        assert second > first
+        assert await asker.refused("renew", A, last_token=first) == (409, "lease held")
+
+
+async def test_the_refusal_says_who_holds_it_and_for_how_long(store: str, tmp_path: Path) -> None:
+    async with hub.running(tmp_path, store=store) as h:
+        asker = Asker(h, runtime.SystemClock())
+        await asker.token("acquire", A, ttl_s=50)
+        _, problem = await asker.ask("acquire", B)
+    assert problem["detail"].startswith(f"holder {lease.shown(A)} has this account for ")
+    assert hashing.hex0x(A) not in problem["detail"]
+
+
+async def test_the_grant_is_signed_by_the_hub_for_this_very_request(store: str, tmp_path: Path) -> None:
+    async with hub.running(tmp_path, store=store) as h:
+        asker = Asker(h, runtime.SystemClock())
+        request = asker.request("acquire", A)
+        _, answer = await asker.send(request)
+    grant = lease.grant_from_wire(msgspec.convert(answer, lease.SignedGrant))
+    assert grant == lease.Grant(
+        lease.request_digest(request, deployment=DEPLOYMENT), ACCOUNT.address, A, grant.token, 60
+    )
+    digest = lease.grant_digest(grant, chain_id=factory.CHAIN, deployment=DEPLOYMENT)
+    assert signatures.recover(digest, hashing.unhex(answer["signature"])) == factory.HUB.address
+
+
+async def test_of_many_that_ask_at_once_one_gets_it(store: str, tmp_path: Path) -> None:
+    holders = [lease.holder_of(f"agent-{n}", random=bytes([n]) * 24) for n in range(12)]
+    async with hub.running(tmp_path, store=store) as h:
+        asker = Asker(h, runtime.SystemClock())
+        statuses = [status for status, _ in await asyncio.gather(*(asker.ask("acquire", who) for who in holders))]
+    assert sorted(statuses) == [200, *[409] * 11]
+
+
+async def test_two_hubs_on_one_postgresql_are_one_authority(tmp_path: Path, postgres_server: postgres.Server) -> None:
+    store, clock = postgres_server.empty(), runtime.SystemClock()
+    folders = [tmp_path / "a", tmp_path / "b"]
+    for folder in folders:
+        folder.mkdir()
+    async with hub.running(folders[0], store=store) as one, hub.running(folders[1], store=store) as two:
+        tokens: list[int] = []
+        for turn in range(6):
+            askers = [Asker(h, clock, key=factory.key(40 + turn)) for h in (one, two)]
+            answers = await asyncio.gather(askers[0].ask("acquire", A), askers[1].ask("acquire", B))
+            assert sorted(status for status, _ in answers) == [200, 409]
+            tokens += [int(answer["grant"]["token"]) for status, answer in answers if status == 200]
+        assert tokens == sorted(set(tokens))
+
+
+async def test_a_request_is_taken_once(store: str, tmp_path: Path) -> None:
+    async with hub.running(tmp_path, store=store) as h:
+        asker = Asker(h, runtime.SystemClock())
+        acquire = asker.request("acquire", A)
+        _, answer = await asker.send(acquire)
+        token = int(answer["grant"]["token"])
+        await asker.ask("release", A, last_token=token)
+        status, problem = await asker.send(acquire)
+        assert (status, problem["title"]) == (409, "request repeated")
+        assert (await asker.ask("acquire", B))[0] == 200, "the replay took nothing"
+
+
+@pytest.mark.parametrize("off_s", [-lease.SKEW_S - 5, lease.SKEW_S + 5])
+async def test_a_request_from_another_time_is_refused(tmp_path: Path, off_s: int) -> None:
+    clock = runtime.SystemClock()
+    async with hub.running(tmp_path) as h:
+        asker = Asker(h, clock)
+        assert await asker.refused("acquire", A, issued_at_s=int(clock.now()) + off_s) == (400, "clocks differ")
+
+
+async def test_only_the_accounts_own_key_takes_its_lease(tmp_path: Path) -> None:
+    async with hub.running(tmp_path) as h:
+        asker = Asker(h, runtime.SystemClock())
+        status, problem = await asker.send(asker.request("acquire", A), key=factory.STRANGER)
+        assert (status, problem["title"]) == (401, "wrong signature")
+        assert await asker.refused("acquire", A, chain_id=1) == (409, "unknown chain")
+        other = lease.request_to_wire(asker.request("acquire", A), deployment=bytes(32), signature=bytes(64) + b"\x1b")
+        status, problem = await h.post("/v1/leases", other)
+        assert status in (400, 409), problem
+
+
+async def test_tokens_go_on_above_what_the_asker_has_seen(store: str, tmp_path: Path) -> None:
+    async with hub.running(tmp_path, store=store) as h:
+        asker, stranger = Asker(h, runtime.SystemClock()), Asker(h, runtime.SystemClock(), key=factory.key(8))
+        assert await asker.token("acquire", A, last_token=5000) == 5001, "as after an authority that was lost"
+        assert await stranger.token("acquire", A) < 5000, "nobody raises another account's tokens"
+        await asker.ask("release", A, last_token=5001)
+        assert await asker.token("acquire", B) == 5002
+
+
+async def test_a_lease_ends_by_itself_and_then_another_takes_it(store: str, tmp_path: Path) -> None:
+    async with hub.running(tmp_path, store=store) as h:
+        asker = Asker(h, runtime.SystemClock())
+        first = await asker.token("acquire", A, ttl_s=2)
+
+        assert await until_taken(asker) > first
+        assert await asker.refused("renew", A, last_token=first) == (409, "lease held")
+
+
+async def until_taken(asker: Asker) -> int:
+    """B's token, as soon as it gets it."""
+
+    async def attempt() -> int | None:
+        status, answer = await asker.ask("acquire", B)
+        if status != 200:
+            await asyncio.sleep(0.3)
+            return None
+        return int(answer["grant"]["token"])
+
+    return await hub.until(attempt)
+
+
+async def test_a_restart_neither_shortens_nor_lengthens_a_lease(tmp_path: Path) -> None:
+    clock = WallClock()
+    async with hub.running(tmp_path, clock=clock) as h:
+        token = await Asker(h, clock).token("acquire", A, ttl_s=60)
+    clock.passed_s += 40
+    async with hub.running(tmp_path, clock=clock) as h:
+        asker = Asker(h, clock)
+        assert await asker.refused("acquire", B) == (409, "lease held")
+        clock.passed_s += 21
+        assert await asker.token("acquire", B) > token
+
+
+@pytest.mark.parametrize("wrong_s", [-7200.0, 7200.0])
+async def test_a_step_of_the_machines_time_ends_no_lease_early(tmp_path: Path, wrong_s: float) -> None:
+    clock = WallClock()
+    async with hub.running(tmp_path, clock=clock) as h:
+        asker = Asker(h, clock)
+        await asker.token("acquire", A, ttl_s=60)
+        clock.wrong_s = wrong_s
+        asker.last_s = 0
+        assert await asker.refused("acquire", B) == (409, "lease held")
+        clock.passed_s += 61
+        assert (await asker.ask("acquire", B))[0] == 200
+
+
+async def test_a_restart_with_a_clock_that_went_back_ends_no_lease_early(tmp_path: Path) -> None:
+    clock = WallClock()
+    async with hub.running(tmp_path, clock=clock) as h:
+        await Asker(h, clock).token("acquire", A, ttl_s=60)
+    clock.wrong_s = -7200
+    async with hub.running(tmp_path, clock=clock) as h:
+        asker = Asker(h, clock)
+        assert await asker.refused("acquire", B) == (409, "lease held")
+        clock.passed_s += 61
+        assert (await asker.ask("acquire", B))[0] == 200
+
+
+async def test_the_table_of_accounts_is_bounded_and_a_full_one_forgets_ended_leases_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases, "MAX_LEASES", 3)
+    clock = WallClock()
+    async with hub.running(tmp_path, clock=clock) as h:
+        tokens = [await Asker(h, clock, key=factory.key(60 + n)).token("acquire", A, ttl_s=10) for n in range(3)]
+        late = Asker(h, clock, key=factory.key(63))
+        assert await late.refused("acquire", A) == (503, "too many leases")
+        clock.passed_s += 10 + leases.FORGET_S + 1
+        assert await late.token("acquire", A) > max(tokens)
+        again = await Asker(h, clock, key=factory.key(60)).token("acquire", B)
+        assert again > max(tokens), "a forgotten account's token does not come back"
+
+
+async def test_one_accounts_holders_are_bounded(tmp_path: Path) -> None:
+    async with hub.running(tmp_path) as h:
+        asker = Asker(h, runtime.SystemClock())
+        titles = [
+            (await asker.ask("acquire", lease.holder_of("restarting", random=bytes([n]) * 24)))[1].get("title")
+            for n in range(leases.MAX_HOLDERS + 1)
+        ]
+    assert titles == [None, *["lease held"] * (leases.MAX_HOLDERS - 1), "too many holders"]
+
+
+async def test_who_asks_too_fast_is_told_to_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leases, "RATE", limits.Rate(per_s=1, burst=2))
+    async with hub.running(tmp_path) as h:
+        statuses = [(await h.post("/v1/leases", b"{}"))[0] for _ in range(4)]
+    assert statuses == [400, 400, 429, 429]
+
+
+async def test_leases_show_in_the_metrics(tmp_path: Path) -> None:
+    async with hub.running(tmp_path) as h:
+        asker = Asker(h, runtime.SystemClock())
+        await asker.ask("acquire", A)
+        await asker.ask("acquire", B)
+        assert await h.metric('stakeside_hub_leases_total{result="granted"}') == 1
+        assert await h.metric('stakeside_hub_leases_total{result="lease_held"}') == 1
+
+
+async def test_a_hub_whose_book_has_no_leases_yet_is_brought_up_to_date(tmp_path: Path) -> None:
+    import sqlalchemy as sa
+    from sqlalchemy.ext.asyncio import create_async_engine
+
+    from kit import migrations
+
+    engine = create_async_engine(f"sqlite+aiosqlite:///{tmp_path / 'hub.db'}")
+    async with engine.begin() as c:
+        await c.run_sync(lambda sync: migrations.upgrade(sync, location="earnings:migrations", to="0001"))
+        assert not await c.run_sync(lambda sync: sa.inspect(sync).has_table("hub_lease"))
+    await engine.dispose()
+    async with hub.running(tmp_path) as h:
+        assert await Asker(h, runtime.SystemClock()).token("acquire", A) == 1
