@@ -176,14 +176,24 @@ class Planner:
                 address = cast("bytes", abi.pick(rule.signature.inputs, fields, where.address))
         return address
 
-    def learn(self, event: str, log: chain.Log, *, time: int) -> dict[str, Value]:
-        """What an earlier action's log makes known to the ones after it. `time` is its block's. Raises Parked."""
-        signature = self._rules[event].signature
-        return {
-            f"event.{event}": tuple(decoder.fields(signature)(log).values()),
-            f"block.{event}.number": log.block.number,
-            f"block.{event}.timestamp": time,
-        }
+    def learn(self, proven: Sequence[Expected], logs: Sequence[chain.Log], *, time: int) -> dict[str, Value]:
+        """What an earlier action's effects make known to the ones after it. `logs` are its receipt's, `time` its block's."""
+        found: dict[str, Value] = {}
+        for expected in proven:
+            place = effect_of(expected, logs)
+            for rule in self._rules.values() if place is not None else ():
+                log = logs[place or 0]
+                if (
+                    self._address(rule.emitter, log) != log.address
+                    or effects.declaration(rule.signature) != expected.event
+                ):
+                    continue
+                fields = decoder.fields(rule.signature)(log)
+                if self._meant(rule.event.when, rule.signature, fields):
+                    found[f"event.{rule.id}"] = tuple(fields.values())
+                    found[f"block.{rule.id}.number"] = log.block.number
+                    found[f"block.{rule.id}.timestamp"] = time
+        return found
 
     def at(self, *, number: int, time: int) -> dict[str, Value]:
         """What the block the plan is made on makes known: only a saga's waits ask for it."""
@@ -202,12 +212,15 @@ class Planner:
         task = self._task(action, step)
         checked = self.check(action, arguments, step=step)
         evaluator = self._evaluator(checked, account=account, known=known)
-        try:
-            return task.unmet(evaluator) or self._planned(task.call, checked, evaluator)
-        except evaluation.Missing as error:
-            raise Refused(f"{error.what} has not been read", cure="carry out `reads` and `lookups` first") from None
-        except evaluation.Impossible as error:
-            return Unmet(str(error))
+        return _complete(lambda: task.unmet(evaluator) or self._planned(task.call, checked, evaluator))
+
+    def draft(
+        self, action: str, arguments: Mapping[str, object], *, account: bytes, known: Mapping[str, Value]
+    ) -> Call | Unmet:
+        """The call as it will be once the chain is ready for it: for people who look at a manifest, never to be sent."""
+        checked = self.check(action, arguments)
+        evaluator = self._evaluator(checked, account=account, known=known)
+        return _complete(lambda: self._planned(self._task(action, None).call, checked, evaluator))
 
     def describe(self, action: str, arguments: Mapping[str, object]) -> str:
         """One line for people, exact to the last unit: `delegate: amount 1.5 (1500000000000000000 wei), validator 0x…`."""
@@ -337,6 +350,10 @@ class Planner:
         view = name if id_.startswith("view.") else self._located(id_).view
         return self._source.names.views[view][1]
 
+    def _address(self, contract: str, log: chain.Log) -> bytes:
+        """The fixed address of a contract; one that is found at run time may be any, as the effect has fixed it."""
+        return self._source.addresses.get(contract, log.address)
+
     def _located(self, id_: str) -> grammar.Located:
         name = id_.removeprefix("contract.").partition("(")[0]
         return cast("grammar.Located", self._source.names.contracts[name])
@@ -405,6 +422,16 @@ def decimal(amount: int, decimals: int) -> str:
     """A number of smallest units as people write it, every digit kept: 1500000000000000000 with 18 is `1.5`."""
     whole, rest = divmod(amount, 10**decimals)
     return f"{whole}.{rest:0{decimals}d}".rstrip("0") if rest else str(whole)
+
+
+def _complete(evaluate: Callable[[], Call | Unmet]) -> Call | Unmet:
+    """A plan from an evaluator that has everything, or the refusal that says what it lacks."""
+    try:
+        return evaluate()
+    except evaluation.Missing as error:
+        raise Refused(f"{error.what} has not been read", cure="carry out `reads` and `lookups` first") from None
+    except evaluation.Impossible as error:
+        return Unmet(str(error))
 
 
 def _try(evaluate: Callable[P, object], *arguments: P.args, **named: P.kwargs) -> None:

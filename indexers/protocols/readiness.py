@@ -43,10 +43,7 @@ def waiting(evaluator: evaluation.Evaluator, wait: grammar.Wait) -> Unmet | None
     )
 
 
-def _rank(value: Value) -> int:
-    """Identities are ordered as the numbers they are."""
-    if isinstance(value, bytes):
-        return int.from_bytes(value, "big")
+def _number(value: Value) -> int:
     if not isinstance(value, int):
         raise values.Refused(
             "only numbers can be at least or at most something", value=value, cure="use equals or differs"
@@ -57,6 +54,6 @@ def _rank(value: Value) -> int:
 _COMPARED: tuple[tuple[str, str, Callable[[Value, Value], bool]], ...] = (
     ("exactly", "equals", lambda have, want: have == want),
     ("anything but", "differs", lambda have, want: have != want),
-    ("at least", "at_least", lambda have, want: _rank(have) >= _rank(want)),
-    ("at most", "at_most", lambda have, want: _rank(have) <= _rank(want)),
+    ("at least", "at_least", lambda have, want: _number(have) >= _number(want)),
+    ("at most", "at_most", lambda have, want: _number(have) <= _number(want)),
 )
