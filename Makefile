@@ -11,6 +11,7 @@ BIN := .venv/bin
 INSTALLED := .venv/installed.stamp
 ANVIL := .cache/anvil.stamp
 SEED ?=
+JOBS ?= 3
 
 .PHONY: help
 help: ## list the targets
@@ -21,8 +22,8 @@ demo: $(INSTALLED) $(ANVIL) ## the whole thing on this machine, about a minute (
 	@$(BIN)/stakeside demo $(if $(SEED),--seed $(SEED))
 
 .PHONY: test
-test: $(INSTALLED) $(ANVIL) ## all tests
-	@$(BIN)/python -m pytest -q $(ARGS)
+test: $(INSTALLED) $(ANVIL) ## all tests, some side by side (JOBS=n)
+	@$(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal $(ARGS)
 
 .PHONY: test-quick
 test-quick: $(INSTALLED) $(ANVIL) ## the tests that take seconds
