@@ -43,11 +43,16 @@ async def test_an_answer_the_consumer_has_is_not_sent_again(tmp_path: Path, path
     async with hub.running(tmp_path) as h:
         await h.seal(FIRST)
         auth = {"Authorization": f"Bearer {factory.TOKEN}"}
-        async with h.session.get(h.url + path, headers=auth) as response:
-            assert response.status == 200
-            tag = response.headers["ETag"]
-        async with h.session.get(h.url + path, headers={**auth, "If-None-Match": tag}) as response:
-            assert (response.status, await response.read()) == (304, b"")
+        tag = ""
+        async with asyncio.timeout(30):
+            while True:  # right after a seal the hub still says otherwise why the next frame is open
+                async with h.session.get(h.url + path, headers={**auth, "If-None-Match": tag}) as response:
+                    body = await response.read()
+                if response.status == 304:
+                    break
+                assert response.status == 200
+                tag = response.headers["ETag"]
+        assert (body, response.headers["ETag"]) == (b"", tag)
 
 
 async def test_a_joined_signature_changes_the_tag_of_the_certificate(tmp_path: Path) -> None:
