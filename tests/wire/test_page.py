@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from domain import deployment, errors, statement, wire
+from domain import deployment, errors, lease, statement, wire
 from earnings import quorum
 from verify import contents, digests
 
@@ -66,6 +66,8 @@ def test_the_schemas_have_the_fields_of_the_wire() -> None:
         ("body-chunk", wire.BodyChunk),
         ("certificate", wire.Certificate),
         ("problem", wire.Problem),
+        ("lease-request", lease.SignedRequest),
+        ("lease-grant", lease.SignedGrant),
     ):
         schema = json.loads((WIRE / f"{name}.schema.json").read_text())
         assert list(schema["properties"]) == _fields(type_), name
@@ -104,3 +106,17 @@ def test_what_the_page_says_of_a_sealed_frame_is_what_the_hub_does() -> None:
 
 def _fields(type_: type[msgspec.Struct]) -> list[str]:
     return [contents.camel(name) for name in type_.__struct_fields__]
+
+
+def test_the_lease_page_has_the_types_that_are_signed_and_the_bounds_of_the_code() -> None:
+    page = (WIRE / "lease.md").read_text()
+    flat = re.sub(r"\s+", "", page)
+    for text in (lease.REQUEST_TYPE, lease.GRANT_TYPE):
+        assert re.sub(r"\s+", "", text) in flat
+    assert f"{lease.MIN_TTL_S} to {lease.MAX_TTL_S:,} seconds" in page and f"{lease.SKEW_S} seconds" in page
+    for name, inner, type_ in (
+        ("lease-request", "lease", lease.RequestWire),
+        ("lease-grant", "grant", lease.GrantWire),
+    ):
+        schema = json.loads((WIRE / f"{name}.schema.json").read_text())
+        assert list(schema["properties"][inner]["properties"]) == _fields(type_)

@@ -22,6 +22,8 @@ const TYPES = {
   Replace: "bytes32 stream,uint64 sequence,uint32 revision,bytes32 withdrawn,bytes32 replacement,uint32 ballot",
   Context: "bytes32 statement,bytes32 contextHash",
   Receipt: "bytes32 digest,address attester,uint64 receiptNumber,bytes32 previousReceipt",
+  LeaseRequest: "string action,uint256 chainId,address account,bytes32 holder,uint64 ttl,uint64 issuedAt,uint64 lastToken",
+  LeaseGrant: "bytes32 request,address account,bytes32 holder,uint64 token,uint64 expiresIn",
 };
 const fields = (name) => TYPES[name].split(",").map((f) => ({ type: f.split(" ")[0], name: f.split(" ")[1] }));
 
@@ -227,10 +229,11 @@ function schemas() {
   check("accepted", wire.accepted);
   check("body-chunk", wire.bodyChunk);
   check("problem", wire.problem);
+  for (const { sent } of vectors("lease").vectors) check(sent.lease ? "lease-request" : "lease-grant", sent);
   counts.schemas = names.length;
 }
 
-for (const name of ["header", "replace", "context", "receipt"]) await typedVectors(name);
+for (const name of ["header", "replace", "context", "receipt", "lease"]) await typedVectors(name);
 receiptChain();
 trees();
 subjects();
