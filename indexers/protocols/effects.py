@@ -15,7 +15,7 @@ from domain import chain, errors, hashing
 from indexers.protocols import abi, abitypes, decoder, signatures, values
 
 _ERROR, _PANIC = bytes.fromhex("08c379a0"), bytes.fromhex("4e487b71")  # Error(string), Panic(uint256)
-_WORDS = 200  # characters of a contract's reason that are shown
+_WORDS = 200  # characters, or bytes, of a contract's reason that are shown
 
 
 class Expected(msgspec.Struct, frozen=True):
@@ -198,4 +198,4 @@ def revert_reason(data: bytes) -> str:
             return f"panic 0x{int.from_bytes(rest[:32], 'big'):02x}"
     except abi.Malformed:
         pass
-    return errors.clip(f"error {hashing.hex0x(data)}", _WORDS) if data else ""
+    return f"error {hashing.hex0x(data[:_WORDS])}" if data else ""

@@ -114,9 +114,9 @@ def _exactly(size: int, type_: abitypes.Type, value: abi.Value) -> bytes:
 
 
 def _tail(type_: abitypes.Type, value: abi.Value) -> bytes:
-    data = abi.untext(value) if isinstance(value, str) and type_.kind == "string" else value
-    if not isinstance(data, bytes):
+    if not isinstance(value, str if type_.kind == "string" else bytes):
         raise _unfit(type_, value)
+    data = abi.untext(value) if isinstance(value, str) else cast("bytes", value)
     return hashing.word(len(data)) + data + bytes(-len(data) % 32)
 
 
