@@ -114,8 +114,8 @@ def _parse(text: str, type_: object, variable: str) -> object:
 
 def _decode(type_: type, value: object) -> object:
     """What TOML has no form for: paths. A table of signer settings stays as it is."""
-    if type_ is object:
-        return value
+    if type_ is object or (type_ is Path and isinstance(value, Path)):
+        return value  # an override has become a path already
     if type_ is Path and isinstance(value, str) and value:
         return Path(value)
     raise ValueError("Expected a path")
