@@ -15,8 +15,6 @@ from domain import chain, errors, hashing, transaction
 from indexers.chain import proof, wire
 from kit import jsonrpc, logs
 
-FEE_BLOCKS = 20
-FEE_PERCENTILES = (10, 50, 90)
 U256 = 256
 
 
@@ -37,13 +35,6 @@ class Standing(msgspec.Struct, frozen=True):
     count_pending: int
     count_finalized: int
     balance: int
-
-
-class Fees(msgspec.Struct, frozen=True):
-    """`base_fees` has one more than there are blocks, the last is the next block's. `tips` are per block, at FEE_PERCENTILES. In wei."""
-
-    base_fees: tuple[int, ...]
-    tips: tuple[tuple[int, ...], ...]
 
 
 class Receipt(msgspec.Struct, frozen=True):
@@ -76,11 +67,6 @@ class _Receipt(msgspec.Struct, frozen=True):
     to: str | None = None
     contractAddress: str | None = None
     type: str = "0x2"
-
-
-class _Fees(msgspec.Struct, frozen=True):
-    baseFeePerGas: list[str]
-    reward: list[list[str]] | None = None
 
 
 class Account:
@@ -187,15 +173,9 @@ class Account:
         asked = [self._transaction(to=to, data=data, value=value), pinned(at)]
         return wire.number(await self._endpoint.call("eth_estimateGas", asked, str, what=f"at {at}"), "gas")
 
-    async def fees(self) -> Fees:
-        """What the last blocks asked for and were paid."""
-        asked = [wire.quantity(FEE_BLOCKS), "latest", list(FEE_PERCENTILES)]
-        raw = await self._endpoint.call("eth_feeHistory", asked, _Fees)
-        base_fees = tuple(wire.number(text, "base fee", bits=U256) for text in raw.baseFeePerGas)
-        tips = tuple(tuple(wire.number(text, "tip", bits=U256) for text in row) for row in raw.reward or [])
-        if not base_fees or len(base_fees) > FEE_BLOCKS + 1 or any(len(row) != len(FEE_PERCENTILES) for row in tips):
-            raise errors.BadAnswer("eth_feeHistory has the wrong shape", value=(len(base_fees), len(tips)))
-        return Fees(base_fees, tips)
+    async def fee_history(self, *, blocks: int, percentile: int) -> object:
+        """What the last blocks asked for and were paid, as the node answered it."""
+        return await self._endpoint.call("eth_feeHistory", [wire.quantity(blocks), "latest", [percentile]], object)
 
     # --- after it ---
 
