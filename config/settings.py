@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, TypeVar, cast
+from typing import Annotated, Literal, TypeVar, cast
 
 import msgspec
 
@@ -61,17 +61,21 @@ class ProtocolSection(_Section, frozen=True):
 
 
 class UpstreamSection(_Section, frozen=True):
-    """`[hub]` of an agent: where attestations go. `token_file` holds the token for the hub's consumer API (adoption)."""
+    """`[hub]` of an agent: where attestations go. `token_file` holds the token for the hub's consumer API (adoption). `adopt`: whether a
+    gap is closed by others' frames at once, or when a person says so."""
 
     url: Text
     token_file: Path | None = None
+    adopt: Literal["auto", "ask"] = "auto"
 
 
 class WebSection(_Section, frozen=True):
-    """Where to listen. Port 0 takes a free one; the port in use is in the `ready` line and in `web.port` beside the book."""
+    """Where to listen. Port 0 takes a free one; the port in use is in the `ready` line and in `web.port` beside the book. `read`: who may
+    look: anyone who reaches the port, or only principals. Changes always need a role."""
 
     host: Text = LOOPBACK
     port: Port = 8480
+    read: Literal["anyone", "viewer"] = "anyone"
 
 
 class LogSection(_Section, frozen=True):
