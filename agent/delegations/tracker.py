@@ -1,0 +1,340 @@
+"""What became of an intent whose nonce is taken. In: a view of rows, node and book. Out: outputs, to be applied in their order.
+
+    reserved → signed → pending ⇄ included → final_ok | final_reverted | final_no_effect | cancelled
+    superseded: another transaction is final on the nonce; needs_operator: the facts contradict each other
+
+The tracker remembers nothing: it sees the rows again each time, so a crash forgets nothing that counts. What is not known is not assumed: a
+node that does not answer moves nothing. Send errors are no input at all. Finality is the book's, never a node's word for one transaction:
+an outcome needs the book's finalized cursor at or above the block and the book's canonical hash there. A chain's mined count says that a
+nonce is used; only receipts of every hash, asked at a head above finality, say that none of ours used it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TypeAlias
+
+import msgspec
+
+from domain import intent as intents
+
+FOREIGN = "submit.nonces"
+EFFECT = "submit.effect"
+"""Latches: somebody else used the account's nonce; a final transaction did not do what the manifest says it does."""
+
+
+# --- what the tracker sees ---
+
+
+class Attempt(msgspec.Struct, frozen=True):
+    """`hash` is None until it is signed. `sends` and the times are those of its broadcast row; 0: never sent."""
+
+    number: int
+    kind: intents.AttemptKind
+    tip: int
+    max_fee: int
+    hash: bytes | None = None
+    sends: int = 0
+    first_s: int = 0
+    last_s: int = 0
+
+
+class Inclusion(msgspec.Struct, frozen=True):
+    """A row that is not orphaned: at most one for an intent. `effect` is the log index of the effect in its block, None where there is none."""
+
+    id: int
+    number: int
+    tx_hash: bytes
+    block_number: int
+    block_hash: bytes
+    status: int
+    effect: int | None
+
+
+class Receipt(msgspec.Struct, frozen=True):
+    """What the node answered for one hash. `effect` as in `Inclusion`: the log index in the block of the (last) expected log."""
+
+    block_number: int
+    block_hash: bytes
+    tx_index: int
+    status: int
+    gas_used: int
+    gas_price_wei: int
+    effect: int | None
+
+
+class Counts(msgspec.Struct, frozen=True):
+    """`latest` and `finalized` count transactions; `finalized_number` is the block the latter was asked at, None before there is one.
+    `head` is the height of the node's head when the receipts were asked for."""
+
+    latest: int
+    finalized: int
+    finalized_number: int | None
+    head: int
+
+
+class Book(msgspec.Struct, frozen=True):
+    """Our own index: its finalized cursor, its canonical hash by height (a missing height is unknown), and the transactions of this intent
+    whose effect it holds as a canonical log."""
+
+    finalized: int | None
+    canonical: Mapping[int, bytes]
+    effects: frozenset[bytes]
+
+
+class Timing(msgspec.Struct, frozen=True):
+    """Seconds."""
+
+    resend_after_s: int
+    bump_after_s: int
+    poll_s: int
+
+
+class View(msgspec.Struct, frozen=True):
+    """`receipts` holds an entry for every hash the node answered: None where it knows no receipt; a missing hash was not answered. `canonical`
+    are the node's block hashes at the heights of all receipts and of `standing`; a missing height was not answered. `counts` is None when
+    the node did not say. `cancel` is the reason of the person who wants it cancelled."""
+
+    state: intents.State
+    nonce: int
+    attempts: tuple[Attempt, ...]
+    standing: Inclusion | None
+    receipts: Mapping[bytes, Receipt | None]
+    canonical: Mapping[int, bytes]
+    counts: Counts | None
+    book: Book
+    timing: Timing
+    now_s: int
+    cancel: str | None = None
+
+
+# --- what it says ---
+
+
+class Move(msgspec.Struct, frozen=True):
+    to: intents.State
+    why: str
+
+
+class Include(msgspec.Struct, frozen=True):
+    """Insert an inclusion row of the attempt."""
+
+    number: int
+    tx_hash: bytes
+    receipt: Receipt
+
+
+class Orphan(msgspec.Struct, frozen=True):
+    """The inclusion row `id` left the canonical chain."""
+
+    id: int
+    why: str
+
+
+class Finalize(msgspec.Struct, frozen=True):
+    """The inclusion row `id` is final."""
+
+    id: int
+
+
+class Resend(msgspec.Struct, frozen=True):
+    """Send these bytes again, after the commit."""
+
+    hash: bytes
+
+
+class Bump(msgspec.Struct, frozen=True):
+    """Freeze another attempt at the same nonce: quote it, and where the fees say Wait, keep what there is."""
+
+    kind: intents.AttemptKind
+    why: str
+
+
+class Timer(msgspec.Struct, frozen=True):
+    """Look again then."""
+
+    at_s: int
+
+
+class Alarm(msgspec.Struct, frozen=True):
+    """Set the latch."""
+
+    latch: str
+    reason: str
+
+
+Output: TypeAlias = Move | Include | Orphan | Finalize | Resend | Bump | Timer | Alarm
+
+
+# --- deciding ---
+
+
+def next(view: View) -> tuple[Output, ...]:
+    """Nothing for an intent that holds no nonce."""
+    if view.state not in intents.HOLDING:
+        return ()
+    seen = _seen(view)
+    if len(seen) > 1:
+        return _contradiction(view, seen)
+    standing, outputs = view.standing, list[Output]()
+    if standing is not None and _left(view, standing, seen):
+        outputs.append(Orphan(standing.id, f"block {standing.block_number} was replaced"))
+        standing = None
+    if standing is not None:
+        return (*_settle(view, standing), _again(view))
+    if seen and (view.state != "needs_operator" or _proven(view, seen[0])):
+        return (*outputs, *_include(view, seen[0]), Timer(view.now_s))
+    if outputs:
+        return (*outputs, *_returned(view), _again(view))
+    return _waiting(view)
+
+
+def resend_order(attempts: tuple[Attempt, ...]) -> list[bytes]:
+    """Every signed hash, highest fee first."""
+    signed = [attempt for attempt in attempts if attempt.hash is not None]
+    signed.sort(key=lambda attempt: (-attempt.max_fee, -attempt.tip, -attempt.number))
+    return [attempt.hash for attempt in signed if attempt.hash is not None]
+
+
+def to_sign(attempts: tuple[Attempt, ...]) -> int | None:
+    """The number of the attempt to sign next: the newest, so that an original that was given up before it was signed never is."""
+    unsigned = [attempt.number for attempt in attempts if attempt.hash is None]
+    newest = max([attempt.number for attempt in attempts], default=None)
+    return newest if newest in unsigned else None
+
+
+def _seen(view: View) -> list[tuple[Attempt, Receipt]]:
+    """Receipts in blocks that the node itself has as canonical."""
+    found: list[tuple[Attempt, Receipt]] = []
+    for attempt in view.attempts:
+        receipt = None if attempt.hash is None else view.receipts.get(attempt.hash)
+        if receipt is not None and view.canonical.get(receipt.block_number) == receipt.block_hash:
+            found.append((attempt, receipt))
+    return found
+
+
+def _left(view: View, standing: Inclusion, seen: list[tuple[Attempt, Receipt]]) -> bool:
+    """Whether the inclusion's block is no longer the node's. A head that went backwards is waited out, and final is final."""
+    if _final(view, standing.block_number, standing.block_hash):
+        return False
+    now = view.canonical.get(standing.block_number)
+    if now is None:
+        # Too high for the node now; a nonce is used once, so another canonical block with it says enough.
+        return bool(seen)
+    return now != standing.block_hash
+
+
+def _final(view: View, number: int, hash_: bytes) -> bool:
+    finalized = view.book.finalized
+    return finalized is not None and number <= finalized and view.book.canonical.get(number) == hash_
+
+
+def _proven(view: View, found: tuple[Attempt, Receipt]) -> bool:
+    """What once contradicted itself counts again when the book's finality and an answer for every hash settle it."""
+    receipt = found[1]
+    answered = all(attempt.hash is None or attempt.hash in view.receipts for attempt in view.attempts)
+    return answered and _final(view, receipt.block_number, receipt.block_hash)
+
+
+def _returned(view: View) -> list[Output]:
+    """The reorg put it back among the pending: every byte string again, the dearest first."""
+    if view.state != "included" or view.standing is None:
+        return []
+    move = Move("pending", f"block {view.standing.block_number} left the chain with it")
+    return [move, *[Resend(hash_) for hash_ in resend_order(view.attempts)]]
+
+
+def _include(view: View, found: tuple[Attempt, Receipt]) -> list[Output]:
+    attempt, receipt = found
+    assert attempt.hash is not None
+    outputs: list[Output] = [Include(attempt.number, attempt.hash, receipt)]
+    if view.state != "included":
+        said = "succeeded" if receipt.status == 1 else "reverted"
+        what = "the cancel" if attempt.kind == "cancel" else f"attempt {attempt.number}"
+        outputs.append(Move("included", f"{what} {said} in block {receipt.block_number}"))
+    return outputs
+
+
+def _settle(view: View, standing: Inclusion) -> list[Output]:
+    """An inclusion that stands: final, or on its way there."""
+    if not _final(view, standing.block_number, standing.block_hash):
+        return []
+    back: list[Output] = [] if view.state == "included" else [Move("included", "its block is final")]
+    kinds = {attempt.number: attempt.kind for attempt in view.attempts}
+    at = f"block {standing.block_number} is final"
+    if kinds[standing.number] == "cancel":
+        return [*back, Finalize(standing.id), Move("cancelled", f"the cancel took the nonce; {at}")]
+    if standing.status == 0:
+        return [*back, Finalize(standing.id), Move("final_reverted", f"the call reverted; {at}")]
+    if standing.effect is None:
+        why = f"the call succeeded without its expected event; {at}"
+        return [*back, Finalize(standing.id), Move("final_no_effect", why), Alarm(EFFECT, why)]
+    if standing.tx_hash in view.book.effects:
+        return [*back, Finalize(standing.id), Move("final_ok", f"log {standing.effect} proves the effect; {at}")]
+    if view.state == "needs_operator":
+        return []
+    why = f"the receipt shows the effect at log {standing.effect} of block {standing.block_number}, and the book has no such log"
+    return [Move("needs_operator", why), Alarm(EFFECT, why)]
+
+
+def _contradiction(view: View, seen: list[tuple[Attempt, Receipt]]) -> tuple[Output, ...]:
+    numbers = ", ".join([str(attempt.number) for attempt, _ in seen])
+    why = f"the node shows attempts {numbers} of one nonce as mined"
+    if view.state == "needs_operator":
+        return (_again(view),)
+    return (Move("needs_operator", why), Alarm(FOREIGN, why), _again(view))
+
+
+def _waiting(view: View) -> tuple[Output, ...]:
+    """Nothing of ours is known to be mined."""
+    counts = view.counts
+    if counts is None:
+        return (_again(view),)
+    if counts.finalized > view.nonce:
+        return _superseded(view, counts)
+    if counts.latest > view.nonce or view.state == "needs_operator":
+        # Used, by us or by another: receipts tell, or finality does.
+        return (_again(view),)
+    if view.state == "reserved":
+        return (*_cancel(view), _again(view))
+    outputs = _cancel(view) or _bump(view, counts)
+    due = tuple([attempt for attempt in view.attempts if _resend_due(view, attempt)])
+    return (*outputs, *[Resend(hash_) for hash_ in resend_order(due)], _again(view))
+
+
+def _superseded(view: View, counts: Counts) -> tuple[Output, ...]:
+    hashes = [attempt.hash for attempt in view.attempts if attempt.hash is not None]
+    answered = all(hash_ in view.receipts and view.receipts[hash_] is None for hash_ in hashes)
+    able = counts.finalized_number is not None and counts.head >= counts.finalized_number
+    if not answered or not able:
+        return (_again(view),)
+    if view.book.effects.intersection(hashes):
+        why = f"the book holds the effect of nonce {view.nonce}, and the node knows no receipt of it"
+        return (*([] if view.state == "needs_operator" else [Move("needs_operator", why)]), _again(view))
+    why = f"another transaction is final on nonce {view.nonce}, and none of the {len(hashes)} signed here is"
+    return (Move("superseded", why), Alarm(FOREIGN, why))
+
+
+def _cancel(view: View) -> list[Output]:
+    if view.cancel is None or any(attempt.kind == "cancel" for attempt in view.attempts):
+        return []
+    return [Bump("cancel", view.cancel)]
+
+
+def _bump(view: View, counts: Counts) -> list[Output]:
+    """Only the account's next nonce is held up by its own fee; one attempt at a time."""
+    newest = max(view.attempts, key=lambda attempt: attempt.number)
+    if newest.hash is None or not newest.sends or counts.latest != view.nonce:
+        return []
+    if view.now_s < newest.first_s + view.timing.bump_after_s:
+        return []
+    kind: intents.AttemptKind = "cancel" if newest.kind == "cancel" else "bump"
+    return [Bump(kind, f"attempt {newest.number} waits since {view.now_s - newest.first_s} s")]
+
+
+def _resend_due(view: View, attempt: Attempt) -> bool:
+    return not attempt.sends or view.now_s >= attempt.last_s + view.timing.resend_after_s
+
+
+def _again(view: View) -> Timer:
+    return Timer(view.now_s + view.timing.poll_s)
