@@ -17,6 +17,8 @@ from domain import errors
 from kit import columns, databases
 
 TIMEOUT_S = 10.0
+_MAKING = 0x4C454153
+"""Agents that find no table make it one after the other."""
 metadata = sa.MetaData()
 table = sa.Table(
     "stakeside_lease",
@@ -115,7 +117,8 @@ class LeaseTable:
 
         def work() -> tuple[Any, ...] | None:
             with self._engine.begin() as c:
-                if not self._made:
+                if not self._made and not sa.inspect(c).has_table(table.name):
+                    c.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MAKING})
                     metadata.create_all(c)
                 row = c.execute(statement, params).first()
                 return None if row is None else tuple(row)

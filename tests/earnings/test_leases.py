@@ -286,3 +286,17 @@ async def test_a_hub_whose_book_has_no_leases_yet_is_brought_up_to_date(tmp_path
     await engine.dispose()
     async with hub.running(tmp_path) as h:
         assert await Asker(h, runtime.SystemClock()).token("acquire", A) == 1
+
+
+def test_the_rule_holds_whatever_the_row_says() -> None:
+    def asked(action: lease.Action, last: int) -> lease.Request:
+        return lease.Request(action, 1, ACCOUNT.address, A, 60, 0, last)
+
+    live, over = leases.Row(A, 7, 5_000), leases.Row(A, 7, 1_000)
+    again = leases.decide(live, asked("acquire", 9), now_ms=1_000, counter=3)
+    assert isinstance(again, leases.Granted) and again.row.token == 10, "the book knows more than a restored hub"
+    assert leases.decide(live, asked("renew", 6), now_ms=1_000, counter=7) == leases.Ended()
+    assert leases.decide(over, asked("renew", 7), now_ms=1_000, counter=7) == leases.Ended(), "over at its very end"
+    assert leases.decide(None, asked("release", 7), now_ms=1_000, counter=7) == leases.Ended()
+    others = leases.Row(B, 7, 1_001)
+    assert leases.decide(others, asked("acquire", 0), now_ms=1_000, counter=7) == leases.Taken(B, 1)

@@ -1,0 +1,233 @@
+"""Every authority of leases is one: the same rules at a real hub and in a real PostgreSQL, through the port that the agent uses."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import aiohttp
+import msgspec
+import pytest
+
+from agent.reporting.sinks import http
+from agent.services.leasing import base, postgres
+from agent.services.leasing import hub as hub_leases
+from domain import deployment, errors, hashing, lease
+from kit import runtime
+from store import leases as tables
+from tests.earnings import factory, hub
+from tests.earnings.conftest import postgres_server  # noqa: F401
+from tests.store import postgres as servers
+
+ACCOUNT = factory.key(7)
+Make = Callable[..., base.Leases]
+
+
+def holder(name: str) -> bytes:
+    return lease.holder_of(name, random=hashing.keccak256(name.encode())[:24])
+
+
+@pytest.fixture(params=["hub", "postgresql"])
+async def make(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Make]:
+    """`make(name)` is one agent's side."""
+    if request.param == "postgresql":
+        table = tables.LeaseTable(request.getfixturevalue("postgres_server").empty())
+
+        def of_table(name: str, *, ttl_s: int = 60, last_token: int = 0) -> base.Leases:
+            return postgres.PostgresLeases(
+                table,
+                chain_id=factory.CHAIN,
+                account=ACCOUNT.address,
+                holder=holder(name),
+                ttl_s=ttl_s,
+                clock=runtime.SystemClock(),
+                last_token=last_token,
+            )
+
+        yield of_table
+        return
+    async with hub.running(tmp_path) as h:
+
+        def of_hub(name: str, *, ttl_s: int = 60, last_token: int = 0) -> base.Leases:
+            return at_hub(h.url, h.session, name, ttl_s=ttl_s, last_token=last_token)
+
+        yield of_hub
+
+
+def at_hub(
+    url: str,
+    session: aiohttp.ClientSession,
+    name: str,
+    *,
+    document: deployment.Document | None = None,
+    ttl_s: int = 60,
+    last_token: int = 0,
+) -> hub_leases.HubLeases:
+    return hub_leases.HubLeases(
+        http.HubClient(url, session=session, token=None),
+        ACCOUNT,
+        document or factory.document(),
+        chain_id=factory.CHAIN,
+        holder=holder(name),
+        ttl_s=ttl_s,
+        clock=runtime.SystemClock(),
+        last_token=last_token,
+    )
+
+
+async def test_one_holds_and_the_other_hears_who_and_how_long(make: Make) -> None:
+    first = await make("a").acquire()
+    with pytest.raises(base.Taken, match="another holder has the lease") as refused:
+        await make("b").acquire()
+    assert lease.shown(holder("a")) in str(refused.value)
+    assert 0 < refused.value.for_s <= 60
+    assert first.token == 1
+
+
+async def test_a_lease_is_renewed_and_released(make: Make) -> None:
+    one, other = make("a"), make("b")
+    held = await one.acquire()
+    for _ in range(3):
+        held = await one.renew(held)
+    await one.release(held)
+    taken = await other.acquire()
+    assert taken.token > held.token
+    with pytest.raises(base.Taken):
+        await one.renew(held)
+
+
+async def test_what_nobody_holds_any_more_is_not_renewed(make: Make) -> None:
+    one = make("a")
+    held = await one.acquire()
+    await one.release(held)
+    with pytest.raises(base.Ended):
+        await one.renew(held)
+    assert (await one.acquire()).token > held.token
+
+
+async def test_a_lease_ends_and_the_next_holder_fences_the_last(make: Make) -> None:
+    one, other = make("a", ttl_s=2), make("b")
+    held = await one.acquire()
+
+    async def attempt() -> base.Held | None:
+        try:
+            return await other.acquire()
+        except base.Taken:
+            await asyncio.sleep(0.2)
+            return None
+
+    assert (await hub.until(attempt)).token > held.token
+
+
+async def test_of_many_agents_one_gets_it(make: Make) -> None:
+    answers = await asyncio.gather(*(make(f"agent {n}").acquire() for n in range(8)), return_exceptions=True)
+    assert sum(isinstance(answer, base.Held) for answer in answers) == 1
+    assert sum(isinstance(answer, base.Taken) for answer in answers) == 7
+
+
+async def test_tokens_go_on_above_what_a_book_has_seen(make: Make) -> None:
+    first = make("a", last_token=40)
+    held = await first.acquire()
+    assert held.token == 41
+    await first.release(held)
+    assert (await make("b", last_token=90).acquire()).token == 91, "the authority was restored from an old copy"
+
+
+@asynccontextmanager
+async def lying(change: Callable[[lease.SignedGrant], lease.SignedGrant]) -> AsyncIterator[http.HubClient]:
+    """A hub whose grants are changed on their way."""
+
+    class Liar(http.HubClient):
+        async def lease(self, payload: bytes) -> lease.SignedGrant:
+            asked = lease.request_from_wire(msgspec.json.decode(payload, type=lease.SignedRequest))
+            digest = lease.request_digest(asked, deployment=factory.document().digest())
+            grant = lease.Grant(digest, asked.account, asked.holder, 1, asked.ttl_s)
+            signature = factory.sign(
+                factory.HUB,
+                lease.grant_digest(grant, chain_id=asked.chain_id, deployment=factory.document().digest()),
+            )
+            honest = lease.grant_to_wire(
+                grant, chain_id=asked.chain_id, deployment=factory.document().digest(), signature=signature
+            )
+            return change(honest)
+
+    async with aiohttp.ClientSession() as session:
+        yield Liar("http://hub.invalid", session=session, token=None)
+
+
+def _grant(**changes: str) -> Callable[[lease.SignedGrant], lease.SignedGrant]:
+    return lambda signed: msgspec.structs.replace(signed, grant=msgspec.structs.replace(signed.grant, **changes))
+
+
+def _by_a_stranger(signed: lease.SignedGrant) -> lease.SignedGrant:
+    grant = lease.grant_from_wire(signed)
+    digest = lease.grant_digest(grant, chain_id=factory.CHAIN, deployment=factory.document().digest())
+    return msgspec.structs.replace(signed, signature=hashing.hex0x(factory.sign(factory.STRANGER, digest)))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        _grant(token="9"),
+        _grant(token="0"),
+        _grant(expires_in="61"),
+        _grant(expires_in="59"),
+        _grant(holder="0x" + "22" * 32),
+        _grant(account="0x" + "22" * 20),
+        _grant(request="0x" + "22" * 32),
+        _by_a_stranger,
+    ],
+    ids=["token", "no token", "longer", "shorter", "holder", "account", "another request", "another key"],
+)
+async def test_a_grant_that_the_hub_did_not_sign_for_us_is_not_believed(
+    change: Callable[[lease.SignedGrant], lease.SignedGrant],
+) -> None:
+    async with lying(change) as client:
+        asking = hub_leases.HubLeases(
+            client,
+            ACCOUNT,
+            factory.document(),
+            chain_id=factory.CHAIN,
+            holder=holder("a"),
+            ttl_s=60,
+            clock=runtime.SystemClock(),
+        )
+        with pytest.raises(errors.BadAnswer):
+            await asking.acquire()
+
+
+async def test_an_honest_grant_passes_the_same_way() -> None:
+    async with lying(lambda signed: signed) as client:
+        asking = hub_leases.HubLeases(
+            client,
+            ACCOUNT,
+            factory.document(),
+            chain_id=factory.CHAIN,
+            holder=holder("a"),
+            ttl_s=60,
+            clock=runtime.SystemClock(),
+        )
+        assert (await asking.acquire()).token == 1
+
+
+async def test_a_hub_of_another_deployment_is_asked_again_later_and_named(tmp_path: Path) -> None:
+    other = msgspec.structs.replace(factory.document(), name="another")
+    async with hub.running(tmp_path) as h:
+        with pytest.raises(errors.Transient, match="wrong deployment"):
+            await at_hub(h.url, h.session, "a", document=other).acquire()
+
+
+async def test_an_authority_that_is_away_is_transient(postgres_server: servers.Server) -> None:  # noqa: F811
+    async with aiohttp.ClientSession() as session:
+        with pytest.raises(errors.Transient, match="does not answer"):
+            await at_hub("http://127.0.0.1:9", session, "a").acquire()
+    table = tables.LeaseTable("postgresql://nobody@/gone?host=" + str(postgres_server.folder), timeout_s=2)
+    with pytest.raises(errors.Transient):
+        await table.release(chain_id=1, account=bytes(20), holder=bytes(32), token=1)
+
+
+def test_leases_are_not_shared_through_a_file() -> None:
+    with pytest.raises(errors.BadConfig, match="PostgreSQL only"):
+        tables.LeaseTable("sqlite:///leases.db")
