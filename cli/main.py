@@ -20,7 +20,7 @@ from typing import cast
 
 from domain import errors
 
-COMMANDS = ("agent", "hub", "verify", "protocol", "devnet", "demo")
+COMMANDS = ("agent", "hub", "verify", "protocol", "devnet", "demo", "store", "backup", "restore")
 """`cli.<name>` each, with `register(subparsers)`; handlers set `run` to a function of the parsed arguments."""
 DISTRIBUTION = "stakeside"
 OK, NO, UNUSABLE, CANCELLED = 0, 1, 2, 130

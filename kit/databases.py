@@ -11,7 +11,8 @@ import fcntl
 import os
 import socket
 import sqlite3
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 from urllib.parse import quote
@@ -135,6 +136,13 @@ class SQLite:
         event.listen(engine, "begin", _begin)
         return engine
 
+    def maker(self) -> sa.Engine:
+        """For a file that nobody knows yet: without a journal, because a failure throws it away. Whoever publishes it syncs it."""
+        engine = self._engine("rwc", size=1)
+        _on_connect(engine, lambda dbapi: _tune(dbapi, _MAKING))
+        event.listen(engine, "begin", _begin)
+        return engine
+
     def _engine(self, mode: str, *, size: int) -> sa.Engine:
         return sa.create_engine(
             sa.URL.create("sqlite+aiosqlite", database=str(self.path)),
@@ -180,9 +188,17 @@ _WRITING = (
 )
 
 
-def _tune(dbapi: Any) -> None:
+_MAKING = (
+    "PRAGMA journal_mode = OFF",
+    "PRAGMA synchronous = OFF",
+    "PRAGMA foreign_keys = ON",
+    "PRAGMA cache_size = -8192",
+)
+
+
+def _tune(dbapi: Any, pragmas: tuple[str, ...] = _WRITING) -> None:
     cursor = dbapi.cursor()
-    for text in _WRITING:
+    for text in pragmas:
         cursor.execute(text)
     cursor.close()
 
@@ -223,16 +239,35 @@ class PostgreSQL:
         engine = self._engine(size=READERS, isolation_level="REPEATABLE READ")
         return engine.execution_options(postgresql_readonly=True)
 
+    def others(self, sync: sa.Connection) -> list[str]:
+        """Other processes of ours with a session in this database."""
+        found = sync.execute(
+            sa.text(
+                "SELECT DISTINCT application_name FROM pg_stat_activity WHERE datname = current_database() "
+                "AND application_name LIKE 'stakeside %' AND application_name <> :own ORDER BY 1"
+            ),
+            {"own": session_name()},
+        )
+        return [row[0] for row in found]
+
+    def set_aside(self, sync: sa.Connection, *, before: str) -> str:
+        """Give the schema with all that is in it another name, and begin an empty one under the old name; returns where the old
+        tables are. Part of the transaction: nobody sees the one without the other."""
+        name = str(sync.execute(sa.text("SELECT current_schema()")).scalar())
+        known = set(sa.inspect(sync).get_schema_names())
+        number = 1
+        while (kept := f"{name}_before_{before}_{number}") in known:
+            number += 1
+        quote_ = sync.dialect.identifier_preparer.quote_identifier
+        sync.exec_driver_sql(f"ALTER SCHEMA {quote_(name)} RENAME TO {quote_(kept)}")
+        sync.exec_driver_sql(f"CREATE SCHEMA {quote_(name)}")
+        return kept
+
     def _engine(self, *, size: int, **options: Any) -> sa.Engine:
         try:
             return sa.create_engine(
                 self._url,
-                connect_args={
-                    "timeout": 10,
-                    "server_settings": {
-                        "application_name": f"stakeside process {os.getpid()} on {socket.gethostname()}"[:63]
-                    },
-                },
+                connect_args={"timeout": 10, "server_settings": {"application_name": session_name()}},
                 pool_size=size,
                 max_overflow=0,
                 pool_timeout=30,
@@ -243,6 +278,11 @@ class PostgreSQL:
             raise errors.StoreError(
                 "the PostgreSQL driver is not installed", value=str(error), cure='install "stakeside[postgresql]"'
             ) from error
+
+
+def session_name() -> str:
+    """What the server shows of this process; it cuts longer names."""
+    return f"stakeside process {os.getpid()} on {socket.gethostname()}"[:63]
 
 
 _LOCK_KEY = "hashtextextended('stakeside book ' || current_schema(), 0)"
@@ -278,6 +318,24 @@ def _held(shown: str, holder: str) -> errors.StoreError:
         value=shown,
         cure="one agent writes to one book: stop the other one, or give this one its own",
     )
+
+
+@asynccontextmanager
+async def transaction(engine: sa.Engine) -> AsyncIterator[sa.Connection]:
+    """A connection in a transaction, which ends with nothing written unless the block commits. Use it inside `run` only."""
+    held: list[sa.Connection] = []
+
+    def begin() -> None:
+        held.append(engine.connect())
+        held[0].begin()
+
+    try:
+        await run(begin)
+        yield held[0]
+    finally:
+        # Also when the task was cancelled while it waited for the connection: the pool must get it back.
+        if held:
+            await run(held[0].close)  # rolls back what was not committed
 
 
 async def run(work: Callable[[], T]) -> T:

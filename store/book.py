@@ -41,7 +41,8 @@ class Book:
         async with self._turn:
             self._writing = asyncio.current_task()
             try:
-                async with _transaction(self._writer) as c:
+                async with databases.transaction(self._writer) as sync:
+                    c = Connection(sync)
                     yield c
                     faults.point("store.before_commit")
                     await c.commit()
@@ -52,31 +53,14 @@ class Book:
     @asynccontextmanager
     async def read(self) -> AsyncIterator[Connection]:
         """A consistent snapshot; writing is refused by the database."""
-        async with _transaction(self._reader) as c:
-            yield c
+        async with databases.transaction(self._reader) as sync:
+            yield Connection(sync)
 
     async def close(self) -> None:
         for engine in (self._reader, self._writer):
             if engine is not None:
                 await databases.run(engine.dispose)
         self._backend.unlock()
-
-
-@asynccontextmanager
-async def _transaction(engine: sa.Engine) -> AsyncIterator[Connection]:
-    held: list[sa.Connection] = []
-
-    def begin() -> None:
-        held.append(engine.connect())
-        held[0].begin()
-
-    try:
-        await databases.run(begin)
-        yield Connection(held[0])
-    finally:
-        # Also when the task was cancelled while it waited for the connection: the pool must get it back.
-        if held:
-            await databases.run(held[0].close)  # rolls back what was not committed
 
 
 async def open_book(url: str, *, deployment: bytes, chain_id: int, genesis: bytes, read_only: bool = False) -> Book:

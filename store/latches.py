@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 import sqlalchemy as sa
 
+from store import backup
 from store.connection import Connection
 from store.tables import latch
 
@@ -24,12 +25,14 @@ async def set(c: Connection, name: str, *, reason: str, at_s: float) -> bool:
 
 
 async def clear(c: Connection, name: str, *, by: str, at_s: float) -> bool:
-    """False when it was not set."""
+    """False when it was not set. Clearing `submit.restored` is how a person accepts that the book came from a backup."""
     cleared = await c.change(
         latch.update()
         .where(latch.c.name == name, latch.c.cleared_at_s.is_(None))
         .values(cleared_by=by, cleared_at_s=int(at_s))
     )
+    if cleared and name == backup.LATCH:
+        await backup.accept_restored(c, by=by, at_s=at_s)
     return cleared > 0
 
 

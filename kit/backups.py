@@ -1,0 +1,216 @@
+"""Backups: one SQLite file each, whatever the book's database. In: a book, also one in use. Out: a file that knows its digest; a book again.
+
+The file holds one snapshot of the book and a table with what it is: kind, schema, digest, deployment, when. A book made from it says so in
+its `meta` until a person accepts it (`restored`), because what happened after the backup happened all the same: nonces were used, votes
+were counted.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+
+from domain import errors
+from kit import books, copying, databases, digests, faults, files
+
+FORMAT = "stakeside backup 1"
+_metadata = sa.MetaData()
+_manifest = sa.Table(
+    "backup_manifest",
+    _metadata,
+    sa.Column("key", sa.Text, primary_key=True),
+    sa.Column("value", sa.Text, nullable=False),
+    sqlite_strict=True,
+)
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    """`facts` are what the book is bound to: deployment, for an agent's also chain and genesis."""
+
+    kind: str
+    schema: str
+    digest: str
+    rows: int
+    taken_at_s: int
+    facts: dict[str, str]
+
+
+class Restored(msgspec.Struct, frozen=True):
+    """That this copy of a book came from a backup: the `number`-th time, from what was true at `taken_at_s`."""
+
+    number: int
+    restored_at_s: int
+    taken_at_s: int
+    digest: str
+
+
+class Done(msgspec.Struct, frozen=True):
+    """A finished restore; `kept` is where the book is that was there before, if any."""
+
+    restored: Restored
+    manifest: Manifest
+    kept: str
+
+
+async def take(url: str, out: Path, kinds: Sequence[books.Kind], *, at_s: int) -> Manifest:
+    """Beside a running process: one snapshot of its book in a new file. Raises StoreError when there is a file already."""
+    if out.exists():
+        raise errors.StoreError("there is a file already", value=str(out), cure="name a new one")
+    made = out.with_name(out.name + copying.UNFINISHED)
+    try:
+        files.sweep(made)
+        os.close(os.open(made, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))  # all that the book knows is in it
+        async with copying.snapshot(url, kinds) as (kind, sync):
+            manifest = await _fill(sync, made, kind, at_s=at_s)
+        _point("before_swap")
+        files.take_place(made, out)
+    except OSError as error:
+        raise errors.StoreError(
+            "the backup cannot be written", value=str(error), cure="check space and permissions"
+        ) from error
+    finally:
+        files.sweep(made)
+    return manifest
+
+
+async def _fill(sync: sa.Connection, made: Path, kind: books.Kind, *, at_s: int) -> Manifest:
+    """Snapshot to file, and the proof that the file says the same."""
+    source: digests.Digest | None = None
+    if sync.dialect.name == "sqlite":
+        source = await databases.run(lambda: digests.of(sync, kind))
+        await databases.run(lambda: _copy_pages(sync, made))
+    engine = databases.SQLite(made).maker()
+    try:
+        async with databases.transaction(engine) as target:
+
+            def work() -> Manifest:
+                found = source or copying.fill(sync, target, kind).source
+                _check(digests.of(target, kind).whole, found.whole, made)
+                manifest = Manifest(kind.name, kind.head, found.whole.hex(), found.rows, at_s, _facts(sync, kind))
+                _metadata.create_all(target)
+                values = {"format": FORMAT, "manifest": msgspec.json.encode(manifest).decode()}
+                target.execute(_manifest.insert(), [{"key": key, "value": value} for key, value in values.items()])
+                target.commit()
+                return manifest
+
+            return await databases.run(work)
+    finally:
+        await databases.run(engine.dispose)
+
+
+def _copy_pages(sync: sa.Connection, made: Path) -> None:
+    """SQLite's own copy, of the snapshot that the connection holds: writers go on meanwhile."""
+    adapter: Any = sync.connection.dbapi_connection
+    with closing(sqlite3.connect(made, isolation_level=None, check_same_thread=False)) as target:
+
+        async def send(driver: Any) -> None:
+            await driver.backup(target, pages=-1)
+
+        adapter.run_async(send)
+        target.execute("PRAGMA journal_mode = DELETE")  # one file, with nothing beside it
+
+
+def _facts(sync: sa.Connection, kind: books.Kind) -> dict[str, str]:
+    known = ("deployment", "chain_id", "genesis")
+    return {key: value for key, value in books.notes(sync, kind).items() if key in known}
+
+
+async def read_manifest(file: Path) -> Manifest:
+    """What a backup says of itself. Raises StoreError when it is none."""
+    backend = databases.SQLite(file)
+    backend.check(read_only=True)
+    engine = backend.reader()
+    try:
+        async with databases.transaction(engine) as sync:
+            return await databases.run(lambda: _read_manifest(sync, file))
+    finally:
+        await databases.run(engine.dispose)
+
+
+def _read_manifest(sync: sa.Connection, file: Path) -> Manifest:
+    found: dict[str, str] = {}
+    if sa.inspect(sync).has_table(_manifest.name):
+        found = dict(sync.execute(sa.select(_manifest.c.key, _manifest.c.value)).tuples())
+    if found.get("format") != FORMAT:
+        raise errors.StoreError("this is no backup", value=str(file), cure="name a file that `stakeside backup` wrote")
+    try:
+        return msgspec.json.decode(found["manifest"], type=Manifest)
+    except (KeyError, msgspec.DecodeError):
+        raise errors.StoreError(
+            "the backup's manifest is damaged", value=str(file), cure="use another backup"
+        ) from None
+
+
+async def restore(
+    file: Path, url: str, kinds: Sequence[books.Kind], *, expect: Mapping[str, str], at_s: int, force: bool = False
+) -> Done:
+    """A book at `url`, marked as restored. Raises StoreError when the file does not have its digest or is a book of something else
+    than `expect` says, and when a book is there already; with `force` that one is kept aside."""
+    manifest = await read_manifest(file)
+    for key, value in expect.items():
+        if manifest.facts.get(key) != value:
+            raise errors.StoreError(
+                f"the backup is of another {key.replace('_', ' ')}",
+                value=manifest.facts.get(key),
+                cure=f"the configuration has {value}",
+            )
+    async with (
+        copying.snapshot(f"sqlite:///{file}", kinds) as (kind, source),
+        copying.fresh(url, what="restore", force=force) as place,
+    ):
+
+        def work() -> Restored:
+            done = copying.fill(source, place.sync, kind)
+            for found in (done.source, done.target):
+                _check(found.whole, bytes.fromhex(manifest.digest), file)
+            known = books.notes(place.sync, kind)
+            number = 1 + sum(1 for key in known if _number(key) is not None)
+            mark = Restored(number, at_s, manifest.taken_at_s, manifest.digest)
+            books.note(place.sync, kind, f"{books.RESTORED}.{number}", msgspec.json.encode(mark).decode())
+            return mark
+
+        mark = await databases.run(work)
+    return Done(mark, manifest, place.kept)
+
+
+def pending(notes: Mapping[str, str]) -> Restored | None:
+    """The newest restore that nobody accepted, from a book's `meta`."""
+    numbers = [number for key in notes if (number := _number(key)) is not None]
+    for number in sorted(numbers, reverse=True):
+        if accepted(number) not in notes:
+            return msgspec.json.decode(notes[f"{books.RESTORED}.{number}"], type=Restored)
+    return None
+
+
+def accepted(number: int) -> str:
+    """The key of the note that a person accepted a restore."""
+    return f"{books.RESTORED}.{number}.accepted"
+
+
+def acceptance(*, by: str, at_s: int) -> str:
+    return msgspec.json.encode({"by": by, "at_s": at_s}).decode()
+
+
+def _number(key: str) -> int | None:
+    head, _, number = key.partition(".")
+    return int(number) if head == books.RESTORED and number.isdecimal() else None
+
+
+def _check(found: bytes, wanted: bytes, file: Path) -> None:
+    if found != wanted:
+        raise errors.StoreError(
+            "the backup does not have its digest: a file or a disk is damaged",
+            value=f"{found.hex()}, not {wanted.hex()}, {file}",
+            cure="use another backup, or take this one again",
+        )
+
+
+def _point(name: str) -> None:
+    faults.point(f"backup.{name}")

@@ -1,0 +1,42 @@
+"""What the agent makes of backups. In: its book. Out: whether it came from a backup that no person has accepted yet.
+
+A restored book is older than the world: nonces may be used that it does not know, votes signed that it would sign again. So nothing is
+submitted from it (latch `submit.restored`) until an operator looked and cleared that latch, which is the acceptance (`store.latches`).
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from kit import backups, books
+from store.connection import Connection
+from store.tables import meta
+
+LATCH = "submit.restored"
+Restored = backups.Restored
+
+
+async def restored(c: Connection) -> Restored | None:
+    """The newest restore that nobody accepted."""
+    return backups.pending(await _notes(c))
+
+
+async def accept_restored(c: Connection, *, by: str, at_s: float) -> bool:
+    """False when there was nothing to accept. `by` stays in the book; all restores up to now are accepted."""
+    found = False
+    while (mark := await restored(c)) is not None:
+        row = {"key": backups.accepted(mark.number), "value": backups.acceptance(by=by, at_s=int(at_s))}
+        await c.change(meta.insert().values(row))
+        found = True
+    return found
+
+
+async def _notes(c: Connection) -> dict[str, str]:
+    query = sa.select(meta.c.key, meta.c.value).where(meta.c.key.startswith(books.RESTORED))
+    return {row.key: row.value for row in await c.rows(query)}
+
+
+def older_than_hub(own_last_receipt: int, hub_last_receipt: int, *, open_items: int) -> bool:
+    """True when the hub signed for more than this book remembers sending. Each receipt beyond our last one must be the answer to an item
+    that is still open here (the answer was lost on its way); more receipts than open items were answers to a newer book."""
+    return hub_last_receipt - own_last_receipt > open_items
