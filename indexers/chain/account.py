@@ -15,7 +15,13 @@ from domain import chain, errors, hashing, transaction
 from indexers.chain import proof, wire
 from kit import jsonrpc, logs
 
+FEE_BLOCKS = 20
+"""A few minutes of the market."""
+MIDDLE = 50
+"""The percentile of tips that is asked for."""
 U256 = 256
+FEE_BITS = 128
+"""No fee comes near; a larger number is an answer that cannot be true."""
 
 
 class Block(msgspec.Struct, frozen=True):
@@ -35,6 +41,13 @@ class Standing(msgspec.Struct, frozen=True):
     count_pending: int
     count_finalized: int
     balance: int
+
+
+class Fees(msgspec.Struct, frozen=True):
+    """Wei per gas: the next block's base fee, and the tip in the middle of each of the last blocks (0: it was empty)."""
+
+    base_fee_next: int
+    tips: tuple[int, ...]
 
 
 class Receipt(msgspec.Struct, frozen=True):
@@ -69,6 +82,11 @@ class _Receipt(msgspec.Struct, frozen=True):
     type: str = "0x2"
 
 
+class _Fees(msgspec.Struct, frozen=True):
+    baseFeePerGas: list[str]
+    reward: list[list[str]] | None = None
+
+
 class Account:
     """One account through one endpoint. `finality_depth` is None where the node has a `finalized` tag; with `recompute` every header's
     hash is computed from its fields, base fee included."""
@@ -92,7 +110,13 @@ class Account:
     # --- where it stands ---
 
     async def standing(self) -> Standing:
-        """In two exchanges. Raises Transient when the endpoint serves another chain."""
+        """Raises Transient when the endpoint serves another chain."""
+        return (await self.look(()))[0]
+
+    async def look(self, signed: Sequence[transaction.Signed]) -> tuple[Standing, dict[bytes, Receipt | None]]:
+        """Where it stands, and what became of transactions, asked in the same exchange: a receipt by hash, None where there is none.
+
+        Raises BadAnswer for a receipt that contradicts what was signed."""
         calls: list[jsonrpc.Call] = [
             ("eth_chainId", []),
             ("eth_getBlockByNumber", ["latest", False]),
@@ -101,7 +125,15 @@ class Account:
         ]
         if self._depth is None:
             calls.append(("eth_getBlockByNumber", ["finalized", False]))
+        asked = len(calls)
+        calls += [("eth_getTransactionReceipt", [hashing.hex0x(tx.hash)]) for tx in signed]
         answers = await self._endpoint.batch(calls, msgspec.Raw)
+        return await self._standing(answers[:asked]), {
+            tx.hash: None if _is_null(raw) else _receipt(_json(raw, _Receipt, "a receipt"), tx)
+            for tx, raw in zip(signed, answers[asked:], strict=True)
+        }
+
+    async def _standing(self, answers: Sequence[msgspec.Raw]) -> Standing:
         found = wire.number(_json(answers[0], str, "eth_chainId"), "chain id")
         if found != self.chain_id:
             raise errors.Transient(
@@ -173,9 +205,16 @@ class Account:
         asked = [self._transaction(to=to, data=data, value=value), pinned(at)]
         return wire.number(await self._endpoint.call("eth_estimateGas", asked, str, what=f"at {at}"), "gas")
 
-    async def fee_history(self, *, blocks: int, percentile: int) -> object:
-        """What the last blocks asked for and were paid, as the node answered it."""
-        return await self._endpoint.call("eth_feeHistory", [wire.quantity(blocks), "latest", [percentile]], object)
+    async def fees(self) -> Fees:
+        """What the next block asks for, and what the last ones were paid."""
+        raw = await self._endpoint.call("eth_feeHistory", [wire.quantity(FEE_BLOCKS), "latest", [MIDDLE]], _Fees)
+        rows = raw.reward or []
+        if not raw.baseFeePerGas or max(len(raw.baseFeePerGas) - 1, len(rows)) > FEE_BLOCKS:
+            raise errors.BadAnswer("eth_feeHistory has the wrong shape", value=(len(raw.baseFeePerGas), len(rows)))
+        if any(len(row) != 1 for row in rows):
+            raise errors.BadAnswer("eth_feeHistory answered other percentiles than asked for")
+        tips = tuple(wire.number(row[0], "tip", bits=FEE_BITS) for row in rows)
+        return Fees(wire.number(raw.baseFeePerGas[-1], "base fee", bits=FEE_BITS), tips)
 
     # --- after it ---
 
@@ -196,18 +235,6 @@ class Account:
             return await self._endpoint.call(*call, str)
         except errors.StakesideError as error:
             return error
-
-    async def receipts(self, signed: Sequence[transaction.Signed]) -> dict[bytes, Receipt]:
-        """By hash, of those that have one. Raises BadAnswer for one that contradicts what was signed."""
-        if not signed:
-            return {}
-        calls: list[jsonrpc.Call] = [("eth_getTransactionReceipt", [hashing.hex0x(tx.hash)]) for tx in signed]
-        answers = await self._endpoint.batch(calls, msgspec.Raw)
-        return {
-            tx.hash: _receipt(_json(raw, _Receipt, "a receipt"), tx)
-            for tx, raw in zip(signed, answers, strict=True)
-            if not _is_null(raw)
-        }
 
     def _block(self, raw: msgspec.Raw, what: str) -> Block | None:
         if _is_null(raw):
