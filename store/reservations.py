@@ -1,0 +1,86 @@
+"""What open intents may spend. In: amounts, taken in the transaction that takes the nonce. Out: how much of a budget is spoken for.
+
+A reservation stands until it is released: what was done counts against the day's budget, what came to nothing does not.
+"""
+
+from __future__ import annotations
+
+import msgspec
+import sqlalchemy as sa
+
+from domain import errors, hashing
+from domain import intent as domain_intent
+from kit import columns
+from store.connection import Connection
+from store.staking import intent, nonce_slot, progress, reservation
+
+
+class Reservation(msgspec.Struct, frozen=True):
+    """`amount`: stake in wei. `max_fee_wei`: the most the original can pay for gas."""
+
+    intent: bytes
+    protocol: str
+    action: str
+    amount: int
+    value_wei: int
+    max_fee_wei: int
+    at_s: int
+    released_at_s: int | None = None
+    why_released: str | None = None
+
+
+class Spent(msgspec.Struct, frozen=True):
+    """Sums over unreleased reservations."""
+
+    amount: int
+    value_wei: int
+    max_fee_wei: int
+    count: int
+
+
+async def put(c: Connection, item: Reservation) -> None:
+    """Once for each intent; raises StoreError for a second one."""
+    await c.change(reservation.insert().values(**msgspec.structs.asdict(item)))
+
+
+async def of_intent(c: Connection, id: bytes) -> Reservation | None:
+    names = [reservation.c[name] for name in Reservation.__struct_fields__]
+    row = await c.row(sa.select(*names).where(reservation.c.intent == id))
+    return None if row is None else Reservation(*row)
+
+
+async def release(c: Connection, id: bytes, why: str, at_s: float) -> None:
+    """Raises StoreError when there is none, or when it is released already."""
+    standing = (reservation.c.intent == id, reservation.c.released_at_s.is_(None))
+    if await c.change(reservation.update().where(*standing).values(released_at_s=int(at_s), why_released=why)) != 1:
+        raise errors.StoreError("the intent has no reservation to release", value=hashing.hex0x(id))
+
+
+async def spent(
+    c: Connection, *, account: bytes, since_s: float, protocol: str | None = None, action: str | None = None
+) -> Spent:
+    """Of the account since a time, of one protocol or action or of all. Read it in the transaction that reserves."""
+    sums = [columns.u256_sum(reservation.c[name]) for name in ("amount", "value_wei", "max_fee_wei")]
+    query = sa.select(*sums, sa.func.count()).join(intent, intent.c.id == reservation.c.intent)
+    query = query.where(
+        intent.c.account == account, reservation.c.released_at_s.is_(None), reservation.c.at_s >= int(since_s)
+    )
+    if protocol is not None:
+        query = query.where(reservation.c.protocol == protocol)
+    if action is not None:
+        query = query.where(reservation.c.action == action)
+    row = await c.row(query)
+    assert row is not None
+    return Spent(row[0] or 0, row[1] or 0, row[2] or 0, row[3])
+
+
+async def in_flight(c: Connection, chain_id: int, account: bytes) -> int:
+    """How many intents of the account hold a nonce and are not final."""
+    query = (
+        sa.select(sa.func.count())
+        .select_from(nonce_slot)
+        .join(progress, progress.c.intent == nonce_slot.c.intent)
+        .where(nonce_slot.c.chain_id == chain_id, nonce_slot.c.account == account)
+        .where(progress.c.state.not_in(sorted(domain_intent.FINAL)))
+    )
+    return int(await c.scalar(query) or 0)
