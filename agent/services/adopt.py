@@ -16,7 +16,7 @@ from agent.reporting.sinks import http
 from agent.services.plan import StreamPlan
 from domain import chain, deployment, errors, statement
 from kit import faults, runtime
-from store import blocks, book, cursors, gaps, journal, statements
+from store import blocks, book, commands, cursors, gaps, journal, statements
 
 IDLE_S = 5.0
 
@@ -43,6 +43,7 @@ class AdoptService:
         reader: Headers,
         *,
         clock: runtime.Clock,
+        ask: bool = False,
         downstream: Sequence[runtime.Bell] = (),
     ) -> None:
         self.bell = runtime.Bell()
@@ -52,6 +53,7 @@ class AdoptService:
         self._hub = hub
         self._reader = reader
         self._clock = clock
+        self._ask = ask
         self._downstream = tuple(downstream)
         self._gap = -1
 
@@ -62,9 +64,15 @@ class AdoptService:
         async with self._book.read() as c:
             pending = await gaps.pending(c)
             seen = await cursors.get(c, "index")
+            unasked = [gap for gap in pending if self._ask and not await asked(c, gap)]
         if not pending:
             return IDLE_S
         self._gap = pending[0].first
+        if unasked:
+            raise errors.Transient(
+                f"gap {unasked[0].id} (blocks {unasked[0].first} to {unasked[0].last}) waits for a person",
+                cure="adopt it on the status page or by POST /v1/gaps/{id}/adopt, or give this agent a node with history",
+            )
         found = [await self._newest(plan) for plan in self._plans]
         anchors = [await self._anchor(item) for item in found]
         edge = min(anchors, key=lambda header: header.number)
@@ -131,6 +139,11 @@ class AdoptService:
                 if gap.first <= edge.number:
                     await gaps.close(c, gap.id, by_digest=found[0].digest)
         faults.point("adopt.after_commit")
+
+
+async def asked(c: book.Connection, gap: gaps.Gap) -> bool:
+    """Whether a person wants this gap to be closed by what others signed."""
+    return bool(await commands.list_(c, kind="adopt-gap", subject=str(gap.id), limit=1))
 
 
 def stored(stream: bytes, item: adoption.Adopted) -> statements.Stored:

@@ -211,7 +211,7 @@ class Principal(_Item, frozen=True):
 
 
 class Session(_Item, frozen=True):
-    """Who asks. `via` is `token` or `session`; `expires_s` is a session's end."""
+    """Who asks. `via` is `token` or `session`; `expires_s` is a session's end, told when it begins."""
 
     name: str
     roles: list[str]

@@ -1,0 +1,304 @@
+"""Who asks, and whether they may. In: a request's token or session cookie. Out: a named principal, or a refusal that says why.
+
+A token is 32 random bytes, shown once; the book keeps its SHA-256. Looking a hash up leaks nothing by its timing: whoever could steer the
+hash would have to break SHA-256. A browser signs in once and gets a session cookie, which only pages of this origin may use to change
+something: a foreign page's form is known by its Origin and Sec-Fetch-Site. A Bearer token needs no such check, because no browser sends
+one by itself.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import ipaddress
+import re
+import secrets
+from collections import OrderedDict
+from collections.abc import Collection
+from typing import Protocol
+from urllib.parse import urlsplit
+
+import msgspec
+from aiohttp import web
+
+from agent.web import items, routes
+from kit import http, logs, runtime
+from store import book, principals
+
+log = logs.logger()
+
+SESSION_S = 8 * 3600
+"""A working day: whoever comes back tomorrow signs in again."""
+FAILURES, WINDOW_S, ADDRESSES, PROVEN = 20, 60, 1024, 256
+"""Wrong tokens from one address in a window before it has to wait; addresses and proven tokens that are remembered for it."""
+TOKEN = re.compile(r"stk_[A-Za-z0-9_-]{43}\Z")
+_COOKIE = re.compile(r"sks_[A-Za-z0-9_-]{43}\Z")
+_WHO: web.RequestKey[Who]
+
+
+class Who(msgspec.Struct, frozen=True):
+    """A signed-in principal. `session` is the hash of the cookie's value when that is how they came, `expires_s` is known when it began."""
+
+    id: int
+    name: str
+    roles: frozenset[str]
+    session: bytes | None = None
+    expires_s: int | None = None
+
+    def has(self, roles: Collection[str]) -> bool:
+        """One of `roles` is enough; a viewer is whoever has any role."""
+        return bool(self.roles & set(roles)) or ("viewer" in roles and bool(self.roles))
+
+    def shown(self) -> items.Session:
+        via = "token" if self.session is None else "session"
+        return items.Session(self.name, sorted(self.roles), via, self.expires_s)
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """A denial as a value: an HTTP status and what to tell."""
+
+    status: int
+    title: str
+    detail: str
+    retry_after_s: int | None = None
+
+    def response(self) -> web.Response:
+        headers: dict[str, str] = {}
+        if self.status == 401:
+            headers["WWW-Authenticate"] = 'Bearer realm="stakeside"'
+        if self.retry_after_s is not None:
+            headers["Retry-After"] = str(self.retry_after_s)
+        return http.problem(self.status, self.title, self.detail, headers=headers or None)
+
+
+class Refuse(Protocol):
+    """How a refusal becomes an answer: a problem for machines, a page for people."""
+
+    def __call__(self, request: web.Request, route: routes.Route, refusal: Refusal) -> web.StreamResponse: ...
+
+
+_WHO = web.RequestKey("who", Who)
+
+
+def of(request: web.Request) -> Who | None:
+    """Who asks; None for a guest."""
+    return request.get(_WHO)
+
+
+def required(request: web.Request) -> Who:
+    """Who asks, behind a route that asks for a role."""
+    who = of(request)
+    if who is None:
+        raise AssertionError("a route without a role asked for a principal")
+    return who
+
+
+def new_token() -> str:
+    return "stk_" + _random()
+
+
+def hash_of(token: str) -> bytes:
+    return hashlib.sha256(token.encode()).digest()
+
+
+def _random() -> str:
+    return base64.urlsafe_b64encode(secrets.token_bytes(32)).rstrip(b"=").decode()
+
+
+class Throttle:
+    """Failures by address, in bounded memory. Proven tokens pass: whoever is at work is not locked out by a broken script beside them."""
+
+    def __init__(self, clock: runtime.Clock) -> None:
+        self._clock = clock
+        self._failed: OrderedDict[str, tuple[float, int]] = OrderedDict()
+        self._proven: OrderedDict[bytes, None] = OrderedDict()
+
+    def wait_s(self, address: str, token_hash: bytes | None) -> int:
+        """Seconds to wait, 0 when the attempt is welcome."""
+        since, count = self._failed.get(address, (0.0, 0))
+        left = since + WINDOW_S - self._clock.monotonic()
+        return int(left) + 1 if count >= FAILURES and left > 0 and token_hash not in self._proven else 0
+
+    def failed(self, address: str, token_hash: bytes | None) -> int:
+        """How many there are now in this window."""
+        if token_hash is not None:
+            self._proven.pop(token_hash, None)
+        now = self._clock.monotonic()
+        since, count = self._failed.pop(address, (now, 0))
+        since, count = (since, count) if now < since + WINDOW_S else (now, 0)
+        self._failed[address] = (since, count + 1)
+        while len(self._failed) > ADDRESSES:
+            self._failed.popitem(last=False)
+        return count + 1
+
+    def succeeded(self, token_hash: bytes) -> None:
+        self._proven[token_hash] = None
+        self._proven.move_to_end(token_hash)
+        while len(self._proven) > PROVEN:
+            self._proven.popitem(last=False)
+
+
+class Door:
+    """Guards every route of the table. `tls` says that this server speaks TLS itself; `read` is `[web] read`."""
+
+    def __init__(
+        self, the_book: book.Book, clock: runtime.Clock, *, read: str, tls: bool, refuse: Refuse, failures: Failures
+    ) -> None:
+        self._book = the_book
+        self._clock = clock
+        self._read = read
+        self._tls = tls
+        self._refuse = refuse
+        self._failures = failures
+        self._throttle = Throttle(clock)
+
+    @property
+    def cookie(self) -> str:
+        """A browser takes a `__Host-` cookie only over TLS, from this very host, for all its paths."""
+        return "__Host-stakeside" if self._tls else "stakeside"
+
+    def guard(self, route: routes.Route) -> http.Handler:
+        async def guarded(request: web.Request) -> web.StreamResponse:
+            refusal = None if route.access == routes.OPEN else await self._admit(request, route)
+            if refusal is None and route.access == routes.OPEN and route.changes:
+                refusal = foreign(request, tls=self._tls)
+            if refusal is not None:
+                self._failures(refusal.status)
+                return self._refuse(request, route, refusal)
+            return await route.handler(request)
+
+        return guarded
+
+    async def _admit(self, request: web.Request, route: routes.Route) -> Refusal | None:
+        found = await self._who(request)
+        if isinstance(found, Refusal):
+            return found
+        if found is not None:
+            request[_WHO] = found
+        if found is not None and found.session is not None and route.changes:
+            if (refusal := foreign(request, tls=self._tls)) is not None:
+                return refusal
+        if route.access == routes.READ:
+            needed: tuple[str, ...] = () if self._read == "anyone" else ("viewer",)
+        else:
+            needed = tuple(route.access)
+        if not needed:
+            return None
+        named = " or ".join(needed)
+        if found is None:
+            return Refusal(401, "Unauthorized", f"this needs the role {named}: sign in, or send a Bearer token")
+        if not found.has(needed):
+            has = ", ".join(sorted(found.roles)) or "none"
+            return Refusal(403, "Forbidden", f"this needs the role {named}; {found.name} has: {has}")
+        return None
+
+    async def _who(self, request: web.Request) -> Who | Refusal | None:
+        """A Bearer token counts before a cookie, and a wrong one is never a guest."""
+        given = request.headers.getall("Authorization", [])
+        if given:
+            scheme, _, token = given[0].partition(" ")
+            if len(given) > 1 or scheme.lower() != "bearer":
+                return self.count(request, None, "the Authorization header must be one Bearer token")
+            return await self.by_token(request, token.strip())
+        value = request.cookies.get(self.cookie, "")
+        return await self._by_cookie(value) if _COOKIE.match(value) else None
+
+    async def by_token(self, request: web.Request, token: str) -> Who | Refusal:
+        token_hash = hash_of(token) if TOKEN.match(token) else None
+        wait_s = self._throttle.wait_s(address(request), token_hash)
+        if wait_s:
+            return Refusal(
+                429, "Too Many Requests", f"too many wrong tokens from this address: wait {wait_s} s", wait_s
+            )
+        if token_hash is None:
+            return self.count(request, None, "this is not a token: one begins with stk_ and has 47 characters")
+        async with self._book.read() as c:
+            found = await principals.by_token_hash(c, token_hash)
+        if found is None:
+            return self.count(request, token_hash, "nobody has this token: it is mistyped, was rotated, or was revoked")
+        self._throttle.succeeded(token_hash)
+        return Who(found.id, found.name, found.roles)
+
+    def count(self, request: web.Request, token_hash: bytes | None, detail: str) -> Refusal:
+        """A failed sign-in. One line in the log when an address begins to fail, one when it has to wait."""
+        failed = self._throttle.failed(address(request), token_hash)
+        if failed in (1, FAILURES):
+            log.warning("web.sign_in_failed", address=address(request), failures=failed, error=detail)
+        return Refusal(401, "Unauthorized", detail)
+
+    async def _by_cookie(self, value: str) -> Who | None:
+        """None when the session ended, or its principal's token was rotated or revoked: then it is a guest's request."""
+        value_hash = hash_of(value)
+        async with self._book.read() as c:
+            found = await principals.session(c, value_hash, self._clock.now())
+        return None if found is None else Who(found.id, found.name, found.roles, value_hash)
+
+    async def sign_in(self, request: web.Request, token: str) -> tuple[Who, str] | Refusal:
+        """A new session, whatever cookie the browser had: what it had ends."""
+        found = await self.by_token(request, token)
+        if isinstance(found, Refusal):
+            return found
+        value = "sks_" + _random()
+        now_s = int(self._clock.now())
+        old = request.cookies.get(self.cookie, "")
+        async with self._book.write() as c:
+            if await principals.by_token_hash(c, hash_of(token)) is None:
+                return self.count(request, hash_of(token), "the token was revoked this very moment")
+            await principals.prune(c, now_s)
+            if _COOKIE.match(old):
+                await principals.close_session(c, hash_of(old))
+            await principals.open_session(
+                c, token_hash=hash_of(value), principal_id=found.id, at_s=now_s, expires_s=now_s + SESSION_S
+            )
+        return Who(found.id, found.name, found.roles, hash_of(value), now_s + SESSION_S), value
+
+    async def sign_out(self, who: Who) -> None:
+        if who.session is not None:
+            async with self._book.write() as c:
+                await principals.close_session(c, who.session)
+
+    def give(self, response: web.StreamResponse, value: str) -> None:
+        response.set_cookie(
+            self.cookie, value, max_age=SESSION_S, path="/", httponly=True, samesite="Strict", secure=self._tls
+        )
+
+    def take(self, response: web.StreamResponse) -> None:
+        response.del_cookie(self.cookie, path="/", httponly=True, samesite="Strict", secure=self._tls)
+
+
+class Failures(Protocol):
+    """Told the status of every refusal: for the metrics."""
+
+    def __call__(self, status: int, /) -> None: ...
+
+
+def foreign(request: web.Request, *, tls: bool) -> Refusal | None:
+    """Why a change that rests on a cookie must not be carried out: another site may have sent it."""
+    site = request.headers.get("Sec-Fetch-Site")
+    if site is not None and site != "same-origin":
+        return Refusal(403, "Forbidden", f"a page of another origin sent this (Sec-Fetch-Site: {_clip(site)})")
+    origin = request.headers.get("Origin")
+    if origin is None:
+        return Refusal(403, "Forbidden", "the request names no Origin: use a Bearer token outside of a browser")
+    parts = urlsplit(origin) if origin.isascii() and origin.isprintable() else urlsplit("")
+    # A proxy in front may speak TLS for us; when we speak it ourselves, nothing else is our origin.
+    schemes = ("https",) if tls else ("http", "https")
+    if parts.scheme not in schemes or not parts.netloc or parts.netloc.lower() != request.host.lower():
+        return Refusal(403, "Forbidden", f"a page of another origin sent this (Origin: {_clip(origin)})")
+    return None
+
+
+def _clip(text: str) -> str:
+    return "".join(c if c.isascii() and c.isprintable() else "?" for c in text[:100])
+
+
+def address(request: web.Request) -> str:
+    """Where a request is from; of IPv6 the /64, which one host has whole."""
+    remote = (request.remote or "").partition("%")[0]
+    try:
+        found = ipaddress.ip_address(remote)
+    except ValueError:
+        return remote[:64]
+    if isinstance(found, ipaddress.IPv6Address) and found.ipv4_mapped is None:
+        return str(ipaddress.ip_network((found, 64), strict=False))
+    return str(found)
