@@ -12,22 +12,21 @@ from typing import Annotated, Literal, TypeVar, cast
 
 import msgspec
 
-from config import toml
+from config import sections, staking, toml
 from domain import errors
 from kit import logs
 
-Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
-Seconds = Annotated[float, msgspec.Meta(gt=0, le=3600)]
-Count = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
-Text = Annotated[str, msgspec.Meta(min_length=1, max_length=2000)]
-Amount = Annotated[str, msgspec.Meta(pattern=r"\A(?:0|[1-9][0-9]{0,77})\Z")]
+Port = sections.Port
+Seconds = sections.Seconds
+Count = sections.Count
+Text = sections.Text
+Amount = sections.Amount
 SettingsT = TypeVar("SettingsT", bound=msgspec.Struct)
 
 LOOPBACK = "127.0.0.1"
 
 
-class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Base of every table."""
+_Section = sections.Section
 
 
 class AgentSection(_Section, frozen=True):
@@ -62,11 +61,25 @@ class ProtocolSection(_Section, frozen=True):
 
 class UpstreamSection(_Section, frozen=True):
     """`[hub]` of an agent: where attestations go. `token_file` holds the token for the hub's consumer API (adoption). `adopt`: whether a
-    gap is closed by others' frames at once, or when a person says so."""
+    gap is closed by others' frames at once, or when a person says so. With https, `ca_file` says whom to trust instead of the system's
+    list, and `certificate_file` with `key_file` is what the agent shows of itself."""
 
     url: Text
     token_file: Path | None = None
+    ca_file: Path | None = None
+    certificate_file: Path | None = None
+    key_file: Path | None = None
     adopt: Literal["auto", "ask"] = "auto"
+
+
+class TlsSection(_Section, frozen=True):
+    """`[web.tls]`: serve https. With `client_ca_file` only who shows a certificate of that authority is answered; `health_port` then answers
+    probes in plain HTTP."""
+
+    certificate_file: Path
+    key_file: Path
+    client_ca_file: Path | None = None
+    health_port: Port | None = None
 
 
 class WebSection(_Section, frozen=True):
@@ -75,6 +88,7 @@ class WebSection(_Section, frozen=True):
 
     host: Text = LOOPBACK
     port: Port = 8480
+    tls: TlsSection | None = None
     read: Literal["anyone", "viewer"] = "anyone"
 
 
@@ -93,13 +107,17 @@ class LimitsSection(_Section, frozen=True):
 
 
 class AgentSettings(_Section, frozen=True):
-    """`agent.toml`. Without `attester` the agent only observes; without `hub` it reports to nobody."""
+    """`agent.toml`. Without `attester` the agent attests nothing; without `hub` it reports to nobody; without `delegator`, `submit` and `policy`
+    it sends nothing: it only observes."""
 
     node: NodeSection
     deployment: DeploymentSection
     protocols: tuple[ProtocolSection, ...]
     agent: AgentSection = AgentSection()
     attester: dict[str, object] | None = None
+    delegator: dict[str, object] | None = None
+    submit: staking.SubmitSection | None = None
+    policy: staking.PolicySection | None = None
     hub: UpstreamSection | None = None
     web: WebSection = WebSection()
     log: LogSection = LogSection()
@@ -127,6 +145,7 @@ class ConsumersSection(_Section, frozen=True):
 class HubWebSection(_Section, frozen=True):
     host: Text = LOOPBACK
     port: Port = 8490
+    tls: TlsSection | None = None
 
 
 class CapsSection(_Section, frozen=True):
@@ -166,6 +185,14 @@ def load_agent(path: Path, env: Mapping[str, str]) -> AgentSettings:
     _distinct([s for p in loaded.protocols for s in p.streams], "protocols.streams")
     if not loaded.protocols:
         raise errors.BadConfig("no protocol is configured", cure="add a [[protocols]] table")
+    staking.check(
+        delegator=loaded.delegator,
+        submit=loaded.submit,
+        policy=loaded.policy,
+        hub=loaded.hub is not None,
+        store=loaded.agent.store,
+        protocols=tuple([p.name for p in loaded.protocols]),
+    )
     folder = path.absolute().parent
     return msgspec.structs.replace(
         loaded,
@@ -176,7 +203,9 @@ def load_agent(path: Path, env: Mapping[str, str]) -> AgentSettings:
             for p in loaded.protocols
         ),
         attester=_signer(loaded.attester, folder, "attester"),
+        delegator=_signer(loaded.delegator, folder, "delegator"),
         hub=_upstream(loaded.hub, folder),
+        web=msgspec.structs.replace(loaded.web, tls=_tls(loaded.web.tls, folder)),
     )
 
 
@@ -193,6 +222,7 @@ def load_hub(path: Path, env: Mapping[str, str]) -> HubSettings:
         deployment=msgspec.structs.replace(loaded.deployment, document=folder / loaded.deployment.document),
         receipts=_signers(loaded.receipts, folder, "receipts"),
         consumers=consumers,
+        web=msgspec.structs.replace(loaded.web, tls=_tls(loaded.web.tls, folder)),
     )
 
 
@@ -277,9 +307,44 @@ def _named(text: str, folder: Path) -> str:
 
 
 def _upstream(hub: UpstreamSection | None, folder: Path) -> UpstreamSection | None:
-    if hub is None or hub.token_file is None:
-        return hub
-    return msgspec.structs.replace(hub, token_file=folder / hub.token_file)
+    if hub is None:
+        return None
+    files: dict[str, Path | None] = {
+        "ca_file": hub.ca_file,
+        "certificate_file": hub.certificate_file,
+        "key_file": hub.key_file,
+    }
+    named = [name for name, file in files.items() if file is not None]
+    if named and not hub.url.startswith("https://"):
+        raise errors.BadConfig(
+            f"hub.{named[0]} has no use without TLS", value=logs.safe_url(hub.url), cure="write https:// in hub.url"
+        )
+    if (hub.certificate_file is None) != (hub.key_file is None):
+        raise errors.BadConfig(
+            "hub.certificate_file and hub.key_file belong together", cure="name both, or neither: the hub may not ask"
+        )
+    return msgspec.structs.replace(
+        hub,
+        token_file=_beside(hub.token_file, folder),
+        ca_file=_beside(hub.ca_file, folder),
+        certificate_file=_beside(hub.certificate_file, folder),
+        key_file=_beside(hub.key_file, folder),
+    )
+
+
+def _tls(section: TlsSection | None, folder: Path) -> TlsSection | None:
+    if section is None:
+        return None
+    return msgspec.structs.replace(
+        section,
+        certificate_file=folder / section.certificate_file,
+        key_file=folder / section.key_file,
+        client_ca_file=_beside(section.client_ca_file, folder),
+    )
+
+
+def _beside(file: Path | None, folder: Path) -> Path | None:
+    return None if file is None else folder / file
 
 
 def _signers(
@@ -298,6 +363,11 @@ def _signer(table: dict[str, object] | None, folder: Path, section: str) -> dict
         raise errors.BadConfig(f"[{section}] needs `kind`", cure='for example kind = "keystore"')
     resolved: dict[str, object] = {}
     for key, value in table.items():
+        if key == "password_fd":
+            resolved[key] = (
+                int(value) if isinstance(value, str) and value.isdecimal() else value
+            )  # as a variable has it
+            continue
         if isinstance(value, str) and logs.secret_name(key):
             raise errors.BadConfig(
                 f"{section}.{key} would hold a secret", cure=f"put it into a file and name {key}_file"

@@ -21,7 +21,7 @@ def section(title: str) -> str:
 
 
 def expected(type_: type[msgspec.Struct]) -> dict[str, str]:
-    """Keys and defaults as the page shows them."""
+    """Keys and defaults as the page shows them, tables within tables too."""
     found: dict[str, str] = {}
     for field in msgspec.structs.fields(type_):
         inner = struct_of(field.type)
@@ -29,8 +29,8 @@ def expected(type_: type[msgspec.Struct]) -> dict[str, str]:
             found[field.name] = shown(field)
             continue
         optional = not field.required and field.default is None
-        for key in msgspec.structs.fields(inner):
-            found[f"{field.name}.{key.name}"] = "none" if optional and key.required else shown(key)
+        for name, default in expected(inner).items():
+            found[f"{field.name}.{name}"] = "none" if optional and default == "required" else default
     return found
 
 
@@ -47,7 +47,8 @@ def shown(field: msgspec.structs.FieldInfo) -> str:
         return "required"
     if field.default is None:
         return "none"
-    text = msgspec.json.encode(field.default).decode()
+    default = field.default if field.default is not msgspec.NODEFAULT else field.default_factory()
+    text = msgspec.json.encode(default).decode()
     return f"`{text}`"
 
 
