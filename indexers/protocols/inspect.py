@@ -1,6 +1,6 @@
 """For authors of manifests. In: a manifest, and logs of one transaction. Out: problems, and lines that say what the logs mean.
 
-`stakeside protocol check` and `stakeside protocol test` print what these functions return. Unlike the decoder they show everything
+`stakeside protocol check`, `test` and `plan` print what these functions return. Unlike the decoder they show everything
 the grammar can say, indexed or not, so that a manifest can be tried on real transactions before anything depends on it.
 """
 
@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from domain import chain, errors, hashing
-from indexers.protocols import abi, abitypes, checks, decoder, grammar, manifest
+from indexers.protocols import abi, abitypes, checks, decoder, grammar, manifest, planner
 
 _WIDTH = 160  # characters of one shown value: a signature or proof need not fill the screen
 
@@ -41,6 +41,47 @@ def check(name_or_path: str | Path, *, network: str | Path | None = None) -> Ver
             return Verdict(tuple(f"{shown}, {problem}" for problem in sorted(problems)))
     notes = manifest.not_indexable(examined.document, examined.rules, examined.lines)
     return Verdict((), tuple(f"{file.shown}, {note}" for note in notes), tuple(_summary(examined)))
+
+
+def plan(
+    made: planner.Planner, action: str, arguments: planner.Arguments, *, account: bytes, known: Mapping[str, abi.Value]
+) -> Verdict:
+    """The call an action would be: `summary` tells it, `notes` what it rests on, `problems` why it cannot be sent (yet)."""
+    summary, problems = [made.describe(action, arguments)], list[str]()
+    notes = [f"requires  {text}" for text in made.actions[action].requires]
+    reads = made.reads(action, arguments, account=account, known=known)
+    lookups = made.lookups(action, arguments, account=account, known=known)
+    notes += [f"read      {id_} = {_cut(repr(value))}" for id_, value in known.items()]
+    notes += [f"read      {r.id}: call {hashing.hex0x(r.to)} with {hashing.hex0x(r.data)}" for r in reads]
+    notes += [f"look up   {found.id}: logs of {hashing.hex0x(found.address)}, event {found.event}" for found in lookups]
+    for make in (made.plan, made.draft):
+        try:
+            call = make(action, arguments, account=account, known=known)
+        except planner.Refused as error:
+            cure = "give --rpc, and it will be" if reads or lookups else error.cure
+            problems.append(f"not yet: {error.what}; {cure}")
+            continue
+        if isinstance(call, planner.Unmet):
+            problems.append(f"not now: {call.reason}")
+            continue
+        return Verdict(tuple(problems), tuple(notes), (*summary, *_call_lines(call)))
+    return Verdict(tuple(dict.fromkeys(problems)), tuple(notes), tuple(summary))
+
+
+def _call_lines(call: planner.Call) -> Iterator[str]:
+    yield f"to        {hashing.hex0x(call.to)}"
+    yield f"data      {hashing.hex0x(call.data)}"
+    yield f"value     {call.value} wei"
+    yield f"counts    {'nothing' if call.amount is None else call.amount} against caps, direction {call.direction}"
+    if call.approve is not None:
+        approve = call.approve
+        yield (
+            f"approve   {approve.amount} of {hashing.hex0x(approve.token)} "
+            f"to {hashing.hex0x(approve.spender)}: {hashing.hex0x(planner.approval(approve, account=bytes(20)).data)}"
+        )
+    for effect in call.effects:
+        where = ", ".join([f"{path} = {errors.clip(text, _WIDTH)[1:-1]}" for path, text in effect.where])
+        yield f"proof     {effect.name} from {hashing.hex0x(effect.emitter)} where {where}"
 
 
 class Known:

@@ -37,6 +37,7 @@ Value = abi.Value
 Read = evaluation.Read
 Lookup = evaluation.Lookup
 Expected = effects.Expected
+Simulated = effects.Simulated
 Approve = erc20.Approve
 Unmet = readiness.Unmet
 Refused = values.Refused
@@ -89,6 +90,7 @@ class ActionInfo(msgspec.Struct, frozen=True):
     events: tuple[str, ...]
     providers: tuple[str, ...]
     effects: tuple[str, ...]
+    requires: tuple[str, ...]
     direction: Direction
 
 
@@ -386,6 +388,7 @@ class Planner:
             events=task.events,
             providers=task.providers,
             effects=tuple([self._rules[effect.event].signature.canonical for effect in call.action.effects()]),
+            requires=tuple([readiness.shown(requirement) for requirement in task.require]),
             direction=self._direction(call.action),
         )
 
@@ -416,6 +419,12 @@ def approval(approve: Approve, *, account: bytes) -> Call:
         amount=None,
         direction="none",
     )
+
+
+def address(text: object, *, what: str) -> bytes:
+    """An address as a person writes it. Raises Refused."""
+    found = values.read(text, expressions.ADDRESS, what=what)
+    return found if isinstance(found, bytes) else bytes(20)
 
 
 def decimal(amount: int, decimals: int) -> str:

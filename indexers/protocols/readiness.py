@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import msgspec
 
@@ -32,6 +33,19 @@ def unmet(evaluator: evaluation.Evaluator, requirements: Sequence[grammar.Requir
                 shown = values.text(have, type_), values.text(want, type_)
                 return Unmet(f"{requirement.of} is {shown[0]} where {word} {shown[1]} is needed")
     return None
+
+
+def shown(requirement: grammar.Requirement) -> str:
+    """A requirement as a person would say it."""
+    limits = [(word, getattr(requirement, bound)) for word, bound, _ in _COMPARED]
+    return " and ".join([f"{requirement.of} {word} {_said(limit)}" for word, limit in limits if limit is not None])
+
+
+def _said(expression: object) -> str:
+    if not isinstance(expression, dict):
+        return str(expression)
+    table = cast("dict[str, object]", expression)
+    return str(table.get("literal", table.get("source", table)))
 
 
 def waiting(evaluator: evaluation.Evaluator, wait: grammar.Wait) -> Unmet | None:
