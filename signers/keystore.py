@@ -1,26 +1,33 @@
-"""Web3 Secret Storage. In: a keystore file and a password file. Out: a signer.
+"""Web3 Secret Storage. In: a keystore file, and its password from a file or a descriptor. Out: a signer.
 
 The format is eth_keyfile's business (version 3, scrypt or PBKDF2 with AES-128-CTR); it is imported only when a keystore is used,
-because it costs an observe-only agent nothing then.
+because it costs an observe-only agent nothing then. A descriptor leaves no password on any disk: whoever starts the agent opens it
+(`stakeside agent run --config agent.toml 3< <(get-password)`), and it is read once and closed.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import stat
 from pathlib import Path
 from types import ModuleType
+from typing import BinaryIO
 
 from domain import errors, hashing
-from kit import imports
+from kit import imports, logs
 from signers import keys
 
 MAX_BYTES = 64 << 10
+FIRST_FD = 3
+"""Below are the standard streams."""
+log = logs.logger()
 
 
-def load(path: Path, *, password_file: Path) -> keys.LocalKey:
+def load(path: Path, *, password_file: Path | None = None, password_fd: int | None = None) -> keys.LocalKey:
     """Raises BadConfig for an unreadable file, a wrong password, or a key that is not the one the file names."""
     decode_keyfile_json = _library().decode_keyfile_json
-    password = _read(password_file, what="the keystore's password file").rstrip(b"\r\n")
+    password = _password(password_file, password_fd)
     try:
         document = json.loads(_read(path, what="the keystore file"))
         if not isinstance(document, dict):
@@ -31,7 +38,7 @@ def load(path: Path, *, password_file: Path) -> keys.LocalKey:
         raise errors.BadConfig(
             "the keystore cannot be opened",
             value=str(path),
-            cure="check the password file and that it is a version 3 keystore",
+            cure="check its password and that it is a version 3 keystore",
         ) from None
     key = keys.LocalKey(bytes(secret))
     named = str(document.get("address", "")).lower().removeprefix("0x")  # pyright: ignore[reportUnknownArgumentType, reportUnknownMemberType]
@@ -46,8 +53,6 @@ def load(path: Path, *, password_file: Path) -> keys.LocalKey:
 
 def create(path: Path, *, password_file: Path, secret: bytes) -> bytes:
     """Write a new keystore (mode 0600, never over an existing file) and return its address."""
-    import os
-
     create_keyfile_json = _library().create_keyfile_json
     key = keys.LocalKey(secret)
     password = _read(password_file, what="the keystore's password file").rstrip(b"\r\n")
@@ -64,12 +69,49 @@ def _library() -> ModuleType:
     return keyfile
 
 
+def _password(file: Path | None, fd: int | None) -> bytes:
+    """Line ends are the editor's, everything else is the password."""
+    if (file is None) == (fd is None):
+        raise errors.BadConfig(
+            "a keystore's password comes from one place", cure="give either password_file or password_fd"
+        )
+    if file is not None:
+        return _read(file, what="the keystore's password file").rstrip(b"\r\n")
+    assert fd is not None
+    if fd < FIRST_FD:
+        raise errors.BadConfig("password_fd is a standard stream", value=fd, cure=f"use {FIRST_FD} or a higher one")
+    try:
+        with os.fdopen(fd, "rb") as stream:
+            data = _bounded(stream, what="the keystore's password")
+    except OSError as error:
+        raise errors.BadConfig(
+            f"password_fd cannot be read: {error.strerror}", value=fd, cure="start the agent with it open: 3< FILE"
+        ) from None
+    if not data:
+        raise errors.BadConfig("password_fd gave nothing", value=fd, cure="it is read once: one descriptor a keystore")
+    return data.rstrip(b"\r\n")
+
+
 def _read(path: Path, *, what: str) -> bytes:
     try:
         with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
+            _guard(file, path, what=what)
+            return _bounded(file, what=what, path=path)
     except OSError as error:
         raise errors.BadConfig(f"{what} cannot be read: {error.strerror}", value=str(path)) from None
+
+
+def _guard(file: BinaryIO, path: Path, *, what: str) -> None:
+    """A secret that others may replace is refused; one that they may read is said aloud, since mounted secrets often are."""
+    mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+    if mode & stat.S_IWOTH:
+        raise errors.BadConfig(f"{what} can be changed by every user", value=str(path), cure=f"chmod 600 {path}")
+    if mode & stat.S_IROTH:
+        log.warning("signer.exposed", what=what, path=str(path), cure="chmod 600 it, or mount it with mode 0400")
+
+
+def _bounded(file: BinaryIO, *, what: str, path: Path | None = None) -> bytes:
+    data = file.read(MAX_BYTES + 1)
     if len(data) > MAX_BYTES:
-        raise errors.BadConfig(f"{what} is larger than {MAX_BYTES} bytes", value=str(path))
+        raise errors.BadConfig(f"{what} is larger than {MAX_BYTES} bytes", value=None if path is None else str(path))
     return data

@@ -31,7 +31,14 @@ def _dev(table: Mapping[str, object], chain_id: int) -> base.Signer:
 
 def _keystore(table: Mapping[str, object], chain_id: int) -> base.Signer:
     del chain_id  # an encrypted keystore may sign on any chain
-    return keystore.load(_path(table, "path"), password_file=_path(table, "password_file"))
+    path, fd = _path(table, "path"), table.get("password_fd")
+    if fd is None:
+        return keystore.load(path, password_file=_path(table, "password_file"))
+    if "password_file" in table or not isinstance(fd, int) or isinstance(fd, bool):
+        raise errors.BadConfig(
+            "a keystore's password comes from one place", cure="give either password_file or password_fd, a number"
+        )
+    return keystore.load(path, password_fd=fd)
 
 
 FACTORIES: dict[str, Callable[[Mapping[str, object], int], base.Signer]] = {"dev": _dev, "keystore": _keystore}
