@@ -137,7 +137,7 @@ async def read_manifest(file: Path) -> Manifest:
 def _read_manifest(sync: sa.Connection, file: Path) -> Manifest:
     found: dict[str, str] = {}
     if sa.inspect(sync).has_table(_manifest.name):
-        found = dict(sync.execute(sa.select(_manifest.c.key, _manifest.c.value)).tuples())
+        found = {row.key: row.value for row in sync.execute(sa.select(_manifest))}
     if found.get("format") != FORMAT:
         raise errors.StoreError("this is no backup", value=str(file), cure="name a file that `stakeside backup` wrote")
     try:
@@ -168,16 +168,20 @@ async def restore(
 
         def work() -> Restored:
             done = copying.fill(source, place.sync, kind)
-            for found in (done.source, done.target):
-                _check(found.whole, bytes.fromhex(manifest.digest), file)
+            for side in (done.source, done.target):
+                _check(side.whole, bytes.fromhex(manifest.digest), file)
             known = books.notes(place.sync, kind)
             number = 1 + sum(1 for key in known if _number(key) is not None)
-            mark = Restored(number, at_s, manifest.taken_at_s, manifest.digest)
-            books.note(place.sync, kind, f"{books.RESTORED}.{number}", msgspec.json.encode(mark).decode())
-            return mark
+            found = Restored(number, at_s, manifest.taken_at_s, manifest.digest)
+            mark(place.sync, kind, found)
+            return found
 
-        mark = await databases.run(work)
-    return Done(mark, manifest, place.kept)
+        restored = await databases.run(work)
+    return Done(restored, manifest, place.kept)
+
+
+def mark(sync: sa.Connection, kind: books.Kind, restored: Restored) -> None:
+    books.note(sync, kind, f"{books.RESTORED}.{restored.number}", msgspec.json.encode(restored).decode())
 
 
 def pending(notes: Mapping[str, str]) -> Restored | None:
