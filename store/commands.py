@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from domain import errors, hashing
 from domain import intent as domain_intent
-from store import intents, latches
+from store import backup, intents, latches
 from store.connection import Connection
 from store.staking import command
 from store.tables import gap
@@ -313,10 +313,13 @@ async def accept_restored(
     if (refused := reason_refused(reason)) is not None:
         return refused
     set_ = [latch for latch in await latches.active(c) if latch.name in RESTORED]
-    if not set_:
-        return Refused("not-restored", f"none of the latches {', '.join(RESTORED)} is set")
+    if not set_ and await backup.restored(c) is None:
+        return Refused(
+            "not-restored", f"the book was not restored, and none of the latches {', '.join(RESTORED)} is set"
+        )
     for latch in set_:
         await latches.clear(c, latch.name, by=by, at_s=at_s)
+    await backup.accept_restored(c, by=by, at_s=at_s)
     made = await add(
         c, principal=by, kind="accept-restored", subject="book", reason=reason, at_s=at_s,
         before={"latches": {latch.name: latch.reason for latch in set_}}, after={"latches": {}, **_floor(floor)},

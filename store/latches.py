@@ -9,6 +9,9 @@ from store import backup
 from store.connection import Connection
 from store.tables import latch
 
+STAKING = "submit."
+"""What the names of latches begin with that stop the staking belt; every other one stops the earning belt."""
+
 
 class Latch(msgspec.Struct, frozen=True):
     name: str
@@ -43,3 +46,12 @@ async def active(c: Connection) -> list[Latch]:
         .order_by(latch.c.id)
     )
     return [Latch(row.name, row.reason, row.set_at_s) for row in await c.rows(query)]
+
+
+def blocks_earning(latch: Latch) -> bool:
+    return not latch.name.startswith(STAKING)
+
+
+def blocks_staking(latch: Latch) -> bool:
+    """Whether it stops new signatures. (New reservations also stop under `finality`: what would be planned on is in doubt.)"""
+    return latch.name.startswith(STAKING)

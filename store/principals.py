@@ -64,7 +64,10 @@ async def rotate(c: Connection, name: str, token_hash: bytes, *, by: str, reason
         return found
     if await _known_token(c, token_hash):
         return Refused("token-in-use", "the token was used before: make a new one")
-    made = await commands.add(c, principal=by, kind="principal-rotate", subject=name, reason=reason, at_s=at_s)
+    made = await commands.add(
+        c, principal=by, kind="principal-rotate", subject=name, reason=reason, at_s=at_s,
+        before={"token_since_s": found.since_s}, after={"token_since_s": int(at_s)},
+    )  # fmt: skip
     await _end(c, found, at_s=at_s)
     await _begin(c, name, found.roles, token_hash, command=made, at_s=at_s)
     return Done(made)

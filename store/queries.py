@@ -5,17 +5,26 @@ Pages go by key, never by offset: a page costs the same wherever it lies, and ro
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 import sqlalchemy as sa
 
 from domain import chain
 from domain import statement as domain_statement
 from kit import columns
-from store import cursors, latches, outbox, parked, tally
+from store import cursors, event_rows, latches, outbox, parked, tally
 from store.connection import AnySelect, Connection
-from store.tables import block, cursor, gap, in_force, leaf, lineage, log, proven, receipt, statement, subject, vote
+from store.event_rows import EventRow as EventRow
+from store.event_rows import events as events
+from store.intent_rows import AttemptRow as AttemptRow
+from store.intent_rows import Belt as Belt
+from store.intent_rows import IntentDetail as IntentDetail
+from store.intent_rows import IntentRow as IntentRow
+from store.intent_rows import belt as belt
+from store.intent_rows import commands as commands
+from store.intent_rows import intent as intent
+from store.intent_rows import intents as intents
+from store.intent_rows import principals as principals
+from store.tables import block, cursor, gap, in_force, leaf, lineage, log, receipt, statement, subject, vote
 from store.tables import outbox as outbox_table
 
 
@@ -50,25 +59,6 @@ class Summary(msgspec.Struct, frozen=True):
     receipts: int
     events: dict[str, int]
     tips: list[Tip]
-
-
-class EventRow(msgspec.Struct, frozen=True):
-    """A log with its meaning; `kind` is None where nothing could be made of it."""
-
-    number: int
-    block_hash: bytes
-    log_index: int
-    tx_hash: bytes
-    address: bytes
-    time: int
-    protocol: str
-    kind: str | None
-    validator: bytes | None
-    delegator: bytes | None
-    amount: int | None
-    detail: str | None
-    proof: str
-    orphaned: bool
 
 
 class FrameRow(msgspec.Struct, frozen=True):
@@ -152,42 +142,6 @@ async def tips(c: Connection) -> list[Tip]:
     return found
 
 
-async def events(
-    c: Connection,
-    *,
-    limit: int,
-    before: tuple[int, int] | None = None,
-    protocol: str | None = None,
-    kind: str | None = None,
-    orphaned: bool = False,
-) -> list[EventRow]:
-    """Newest first, of the canonical chain (or, with `orphaned`, of blocks that were put aside); `before` is the (number,
-    log index) that the last page ended with."""
-    query = (
-        sa.select(log, _proof(log.c.block_hash, log.c.proof), block.c.orphaned_generation)
-        .join(block, sa.and_(block.c.number == log.c.number, block.c.hash == log.c.block_hash))
-        .where(block.c.orphaned_generation.is_not(None) if orphaned else block.c.orphaned_generation.is_(None))
-        .order_by(log.c.number.desc(), log.c.log_index.desc())
-        .limit(limit)
-    )
-    if before is not None:
-        number, log_index = before
-        # Spelled out, not as a row comparison: SQLite then walks the key from the right place.
-        query = query.where(log.c.number <= number, sa.or_(log.c.number < number, log.c.log_index < log_index))
-    if protocol is not None:
-        query = query.where(log.c.protocol == protocol)
-    if kind is not None:
-        query = query.where(log.c.kind == kind)
-    return [
-        EventRow(
-            row.number, row.block_hash, row.log_index, row.tx_hash, row.address, row.time, row.protocol, row.kind,
-            row.validator, row.delegator, row.amount, row.detail, chain.PROOFS[int(row.strongest)],
-            row.orphaned_generation is not None,
-        )
-        for row in await c.rows(query)
-    ]  # fmt: skip
-
-
 async def frames(
     c: Connection, *, limit: int, stream: bytes | None = None, before: int | None = None, superseded: bool = False
 ) -> list[FrameRow]:
@@ -261,7 +215,7 @@ async def blocks(
         .scalar_subquery()
     )
     query = sa.select(
-        block.c.number, block.c.hash, block.c.parent, block.c.time, _proof(block.c.hash, block.c.proof), logs_of,
+        block.c.number, block.c.hash, block.c.parent, block.c.time, event_rows.proof(block.c.hash, block.c.proof), logs_of,
         block.c.orphaned_generation,
     ).order_by(block.c.number.desc(), block.c.hash).limit(limit)  # fmt: skip
     if before is not None:
@@ -301,12 +255,6 @@ async def amount_by_kind(c: Connection, *, protocol: str) -> dict[str, int]:
         .order_by(log.c.kind)
     )
     return {row[0]: row[1] for row in await c.rows(query)}
-
-
-def _proof(block_hash: sa.ColumnElement[bytes], own: sa.ColumnElement[int]) -> sa.Label[Any]:
-    """The strongest level a block was ever proven at."""
-    stronger = sa.select(sa.func.max(proven.c.proof)).where(proven.c.block_hash == block_hash).scalar_subquery()
-    return sa.func.coalesce(stronger, own).label("strongest")
 
 
 async def _count(c: Connection, query: AnySelect) -> int:
