@@ -116,7 +116,7 @@ def _exactly(size: int, type_: abitypes.Type, value: abi.Value) -> bytes:
 def _tail(type_: abitypes.Type, value: abi.Value) -> bytes:
     if not isinstance(value, str if type_.kind == "string" else bytes):
         raise _unfit(type_, value)
-    data = abi.untext(value) if isinstance(value, str) else cast("bytes", value)
+    data = abi.untext(value) if isinstance(value, str) else value
     return hashing.word(len(data)) + data + bytes(-len(data) % 32)
 
 
