@@ -22,7 +22,7 @@ from config import deployments, settings
 from domain import chain, deployment, errors, hashing
 from indexers.chain import heads, reader
 from indexers.protocols import decoder, manifest
-from kit import http, jsonrpc, logs, runtime
+from kit import http, jsonrpc, logs, runtime, tls
 from signers import base, registry
 from store import book
 
@@ -119,9 +119,18 @@ async def run(
         )
         file = settings.port_file(loaded.agent.store)
         port = await stack.enter_async_context(
-            server.serve(live, meters, host=loaded.web.host, port=loaded.web.port, port_file=file)
+            server.serve(
+                live,
+                meters,
+                host=loaded.web.host,
+                port=loaded.web.port,
+                port_file=file,
+                tls=web_tls_of(loaded),
+                health_port=None if loaded.web.tls is None else loaded.web.tls.health_port,
+            )
         )
-        ready({"agent": loaded.agent.name, "port": port, "url": f"http://{loaded.web.host}:{port}/"})
+        scheme = "http" if loaded.web.tls is None else "https"
+        ready({"agent": loaded.agent.name, "port": port, "url": f"{scheme}://{loaded.web.host}:{port}/"})
         log.info("agent.started", agent=loaded.agent.name, port=port, proof=parts.proof, start=parts.start)
         await supervisor.run(stop)
         log.info("agent.stopped", agent=loaded.agent.name)
@@ -240,7 +249,21 @@ def hub_of(loaded: settings.AgentSettings, session: aiohttp.ClientSession) -> hu
     if loaded.hub is None:
         return None
     token = None if loaded.hub.token_file is None else _secret(loaded.hub.token_file, setting="hub.token_file")
-    return hub_http.HubClient(loaded.hub.url, session=session, token=token)
+    return hub_http.HubClient(loaded.hub.url, session=session, token=token, tls=hub_tls_of(loaded.hub))
+
+
+def hub_tls_of(hub: settings.UpstreamSection) -> tls.Context | None:
+    """None for plain HTTP. Raises BadConfig for files that cannot be used."""
+    if not hub.url.startswith("https://"):
+        return None
+    return tls.client(tls.Files("hub", hub.certificate_file, hub.key_file, hub.ca_file))
+
+
+def web_tls_of(loaded: settings.AgentSettings) -> tls.Context | None:
+    section = loaded.web.tls
+    if section is None:
+        return None
+    return tls.server(tls.Files("web.tls", section.certificate_file, section.key_file, section.client_ca_file))
 
 
 def _secret(file: Path, *, setting: str) -> str:

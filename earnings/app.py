@@ -16,7 +16,7 @@ from earnings import book, caps, intake, leases, limits, notices, receipts, seal
 from earnings.bodies import Wants
 from earnings.metrics import Metrics
 from earnings.web import api, feed, guard, server, status
-from kit import logs, runtime
+from kit import logs, runtime, tls
 from signers import base, registry
 
 log = logs.logger()
@@ -37,11 +37,34 @@ class Arguments(msgspec.Struct, frozen=True):
     rate: limits.Rate = limits.Rate()
     caps: tuple[sealing.Cap, ...] = ()
     clock: runtime.Clock = runtime.SystemClock()
+    tls: tls.Context | None = None
+    health_port: int | None = None
+    """Where probes are answered in plain HTTP, None for nowhere."""
+    health_listening: Callable[[int], None] | None = None
 
 
 async def run(loaded: settings.HubSettings, *, stop: asyncio.Event, ready: Callable[[dict[str, object]], None]) -> None:
     """Until `stop`. `ready` is called once, when the hub listens."""
-    arguments = Arguments(
+    arguments = assemble(loaded)
+    scheme = "http" if arguments.tls is None else "https"
+    told: dict[str, object] = {"hub": arguments.name}
+
+    def listening(port: int) -> None:
+        file = settings.port_file(arguments.store)
+        if file is not None:
+            file.write_text(f"{port}\n")
+        ready({**told, "port": port, "url": f"{scheme}://{arguments.host}:{port}/"})
+
+    def health_listening(port: int) -> None:
+        told["health_port"] = port
+
+    arguments = msgspec.structs.replace(arguments, health_listening=health_listening)
+    await serve(arguments, stop=stop, listening=listening)
+
+
+def assemble(loaded: settings.HubSettings) -> Arguments:
+    """Read every file the settings name. Raises BadConfig."""
+    return Arguments(
         name=loaded.hub.name,
         store=loaded.hub.store,
         document=deployments.load(loaded.deployment.document),
@@ -52,15 +75,13 @@ async def run(loaded: settings.HubSettings, *, stop: asyncio.Event, ready: Calla
         tokens_file=None if loaded.consumers is None else loaded.consumers.tokens_file,
         reread=lambda: deployments.load(loaded.deployment.document),
         caps=caps.build(loaded.caps.max_reward_growth, max_growth_bps=loaded.caps.max_growth_bps),
+        tls=None if loaded.web.tls is None else tls.server(tls_files(loaded.web.tls)),
+        health_port=None if loaded.web.tls is None else loaded.web.tls.health_port,
     )
 
-    def listening(port: int) -> None:
-        file = settings.port_file(arguments.store)
-        if file is not None:
-            file.write_text(f"{port}\n")
-        ready({"hub": arguments.name, "port": port, "url": f"http://{arguments.host}:{port}/"})
 
-    await serve(arguments, stop=stop, listening=listening)
+def tls_files(section: settings.TlsSection) -> tls.Files:
+    return tls.Files("web.tls", section.certificate_file, section.key_file, section.client_ca_file)
 
 
 async def serve(arguments: Arguments, *, stop: asyncio.Event, listening: Callable[[int], None]) -> None:
@@ -77,7 +98,7 @@ async def serve(arguments: Arguments, *, stop: asyncio.Event, listening: Callabl
         wires = intake.Wires(places, Wants(), runtime.Bell())
         taking = intake.Intake(the_book, wires, clerk, clock=clock, metrics=metrics, rate=arguments.rate)
         sealer = sealing.Sealer(the_book, wires, news, clock=clock, metrics=metrics, caps=arguments.caps)
-        reloader = Reloader(the_book, wires, clerk, arguments.reread)
+        reloader = Reloader(the_book, wires, clerk, arguments.reread, arguments.tls)
         await sealer.recall()
         supervisor = runtime.Supervisor([sealer, reloader], clock=clock)
         shown = status.Status(arguments.name, the_book, wires, clerk, sealer, supervisor, metrics=metrics)
@@ -85,7 +106,10 @@ async def serve(arguments: Arguments, *, stop: asyncio.Event, listening: Callabl
         the_api = api.Api(the_book, wires, taking, desk, clerk, sealer, tokens)
         the_feed = feed.Feed(the_book, news, stop, metrics=metrics)
         app = server.application(the_api, the_feed, shown, tokens, metrics=metrics, clock=clock)
-        port = await stack.enter_async_context(server.serving(app, host=arguments.host, port=arguments.port))
+        port = await stack.enter_async_context(
+            server.serving(app, host=arguments.host, port=arguments.port, tls=arguments.tls)
+        )
+        await _serve_probes(stack, arguments, shown)
         stack.push_async_callback(news.publish)  # wakes the feeds, which see `stop`
         _on_hangup(stack, reloader.bell.ring)
         listening(port)
@@ -94,6 +118,19 @@ async def serve(arguments: Arguments, *, stop: asyncio.Event, listening: Callabl
         )
         await supervisor.run(stop)
         log.info("hub.stopped", hub=arguments.name)
+
+
+async def _serve_probes(stack: AsyncExitStack, arguments: Arguments, shown: status.Status) -> None:
+    if arguments.health_port is None:
+        return
+    port = await stack.enter_async_context(
+        server.serving(
+            server.probes(shown), host=arguments.host, port=arguments.health_port, setting="web.tls.health_port"
+        )
+    )
+    if arguments.health_listening is not None:
+        arguments.health_listening(port)
+    log.info("hub.probes", port=port)
 
 
 async def adopt_document(the_book: book.Book, places: seats.Seats) -> None:
@@ -111,7 +148,8 @@ async def adopt_document(the_book: book.Book, places: seats.Seats) -> None:
 
 
 class Reloader:
-    """Reads the document anew when SIGHUP rings; a document that does not continue the one in force is refused and logged."""
+    """Reads document and certificates anew when SIGHUP rings; a document that does not continue the one in force is refused and logged, and
+    so are certificates that are not good."""
 
     name = "reload"
 
@@ -121,7 +159,10 @@ class Reloader:
         wires: intake.Wires,
         clerk: receipts.Clerk,
         reread: Callable[[], deployment.Document] | None,
+        context: tls.Context | None = None,
     ) -> None:
+        self._tls = context
+        self._started = False
         self.bell = runtime.Bell()
         self.refused = ""
         self._book = the_book
@@ -132,7 +173,16 @@ class Reloader:
     async def step(self) -> float:
         if self._reread is not None:
             await self._reload(self._reread)
+        if self._tls is not None and self._started:
+            self._renew(self._tls)
+        self._started = True
         return 3600.0
+
+    def _renew(self, context: tls.Context) -> None:
+        try:
+            context.reload()
+        except errors.BadConfig as error:
+            log.error("hub.certificate_refused", error=str(error))
 
     async def _reload(self, reread: Callable[[], deployment.Document]) -> None:
         try:

@@ -6,6 +6,7 @@ Refusals are RFC 9457 problems in the wire's own shape (`domain.wire.Problem`).
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -46,15 +47,37 @@ def application(*, max_body_bytes: int = MAX_BODY_BYTES) -> web.Application:
     return web.Application(client_max_size=max_body_bytes, middlewares=[_guard])
 
 
+IDLE_CONNECTION_S = 75.0
+"""A connection without a request is closed after this; so is one that has not sent a whole request head."""
+LINGER_S = 10.0
+"""How long an upload that was refused is read on, so that its sender sees the refusal."""
+
+
 @asynccontextmanager
 async def serving(
-    app: web.Application, *, host: str, port: int, shutdown_s: float = 5.0, setting: str = "web.port"
+    app: web.Application,
+    *,
+    host: str,
+    port: int,
+    shutdown_s: float = 5.0,
+    setting: str = "web.port",
+    idle_s: float = IDLE_CONNECTION_S,
+    linger_s: float = LINGER_S,
+    tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[int]:
-    """Serve while inside; yields the bound port (useful with port 0). Leaving lets running requests finish for `shutdown_s`."""
-    runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=shutdown_s)
+    """Serve while inside, with `tls` (`kit.tls.server`) as https; yields the bound port (useful with port 0). Leaving lets running requests
+    finish for `shutdown_s`."""
+    runner = web.AppRunner(
+        app,
+        access_log=None,
+        handle_signals=False,
+        shutdown_timeout=shutdown_s,
+        keepalive_timeout=idle_s,
+        lingering_time=linger_s,
+    )
     await runner.setup()
     try:
-        site = web.TCPSite(runner, host, port)
+        site = web.TCPSite(runner, host, port, ssl_context=tls)
         try:
             await site.start()
         except OSError as error:

@@ -14,8 +14,9 @@ Nothing here changes anything: only GET and HEAD exist.
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Protocol
@@ -216,10 +217,24 @@ def metrics() -> meters.Metrics:
 
 @asynccontextmanager
 async def serve(
-    live: Live, metrics: meters.Metrics, *, host: str, port: int, port_file: Path | None = None
+    live: Live,
+    metrics: meters.Metrics,
+    *,
+    host: str,
+    port: int,
+    port_file: Path | None = None,
+    tls: ssl.SSLContext | None = None,
+    health_port: int | None = None,
 ) -> AsyncGenerator[int, None]:
-    """Serve while inside; yields the bound port, which is also in `port_file` meanwhile: `agent status` finds it there."""
-    async with http.serving(Web(live, metrics).application(), host=host, port=port) as bound:
+    """Serve while inside; yields the bound port, which is also in `port_file` meanwhile: `agent status` finds it there. With a `health_port`
+    probes are answered there too, in plain HTTP."""
+    answering = Web(live, metrics)
+    async with AsyncExitStack() as stack:
+        bound = await stack.enter_async_context(http.serving(answering.application(), host=host, port=port, tls=tls))
+        if health_port is not None:
+            await stack.enter_async_context(
+                http.serving(answering.probes(), host=host, port=health_port, setting="web.tls.health_port")
+            )
         if port_file is not None:
             port_file.write_text(f"{bound}\n")
         try:
@@ -250,6 +265,18 @@ class Web:
                 web.get("/v1/events", self._events),
                 web.get("/v1/frames", self._frames),
                 web.get("/v1/statements/{digest}", self._statement),
+            ]
+        )
+        return app
+
+    def probes(self) -> web.Application:
+        """What a probe may ask in plain HTTP where the agent wants client certificates: how it is, and nothing else."""
+        app = http.application()
+        app.add_routes(
+            [
+                web.get("/healthz", self._healthz),
+                web.get("/readyz", self._readyz),
+                web.get("/metrics", self._scrape),
             ]
         )
         return app

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 from aiohttp import web
 
-from domain import errors
 from earnings.metrics import Metrics
 from earnings.web import api, feed, guard, status
 from kit import http, runtime
@@ -40,26 +40,32 @@ def application(
     return app
 
 
+def probes(the_status: status.Status) -> web.Application:
+    """What a probe may ask in plain HTTP where the hub wants client certificates: how it is, and nothing else."""
+    app = http.application()
+    app.add_routes([route for route in the_status.routes() if route.path in PROBES])
+    return app
+
+
 @asynccontextmanager
-async def serving(app: web.Application, *, host: str, port: int, shutdown_s: float = 5.0) -> AsyncGenerator[int, None]:
+async def serving(
+    app: web.Application,
+    *,
+    host: str,
+    port: int,
+    shutdown_s: float = 5.0,
+    setting: str = "web.port",
+    tls: ssl.SSLContext | None = None,
+) -> AsyncGenerator[int, None]:
     """Serve while inside; yields the bound port."""
-    runner = web.AppRunner(
+    async with http.serving(
         app,
-        access_log=None,
-        handle_signals=False,
-        shutdown_timeout=shutdown_s,
-        keepalive_timeout=IDLE_CONNECTION_S,
-        lingering_time=LINGER_S,
-    )
-    await runner.setup()
-    try:
-        site = web.TCPSite(runner, host, port)
-        try:
-            await site.start()
-        except OSError as error:
-            raise errors.BadConfig(
-                f"cannot listen: {error.strerror or error}", value=f"{host}:{port}", cure="choose another web.port"
-            ) from None
-        yield int(runner.addresses[0][1])
-    finally:
-        await runner.cleanup()
+        host=host,
+        port=port,
+        shutdown_s=shutdown_s,
+        setting=setting,
+        idle_s=IDLE_CONNECTION_S,
+        linger_s=LINGER_S,
+        tls=tls,
+    ) as bound:
+        yield bound

@@ -7,12 +7,14 @@ an error.
 from __future__ import annotations
 
 import io
+import ssl
 from typing import TypeVar
 
 import aiohttp
 import msgspec
 
 from domain import errors, hashing, lease, statement, wire
+from kit import tls as tls_
 
 MAX_BYTES = 64 << 20
 """A page of 4,096 leaves is under 3 MiB; a carry of a large stream is the most there can be."""
@@ -77,8 +79,18 @@ class _BodyPage(msgspec.Struct):
 class HubClient:
     """One hub. Raises Transient (away, busy), BadAnswer (nonsense) or Refused (4xx)."""
 
-    def __init__(self, url: str, *, session: aiohttp.ClientSession, token: str | None, timeout_s: float = 10.0) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        session: aiohttp.ClientSession,
+        token: str | None,
+        timeout_s: float = 10.0,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        """`tls` (`kit.tls.client`) for an https address; None: the system's authorities, and no certificate of ours."""
         self.url = url.rstrip("/")
+        self._tls: ssl.SSLContext | bool = True if tls is None else tls
         self._session = session
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._timeout = aiohttp.ClientTimeout(total=timeout_s)
@@ -162,17 +174,19 @@ class HubClient:
         headers = self._headers if payload is None else {**self._headers, "Content-Type": "application/json"}
         try:
             async with self._session.request(
-                method, self.url + path, data=body_out, headers=headers, timeout=self._timeout, allow_redirects=False
+                method,
+                self.url + path,
+                data=body_out,
+                headers=headers,
+                timeout=self._timeout,
+                allow_redirects=False,
+                ssl=self._tls,
             ) as response:
                 body = await _read(response)
                 retry_after = response.headers.get("Retry-After", "")
                 status = response.status
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise errors.Transient(
-                f"the hub does not answer: {type(error).__name__}",
-                value=self.url,
-                cure="check hub.url and the hub's /readyz",
-            ) from None
+            raise self._away(error) from None
         if status in (200, 202):
             return body
         wait = float(retry_after) if retry_after.isdecimal() and len(retry_after) < 6 else None
@@ -183,6 +197,15 @@ class HubClient:
         except msgspec.MsgspecError:
             problem = wire.Problem(title="unreadable answer", status=status, detail=body[:100].decode(errors="replace"))
         raise Refused(status, problem, retry_after_s=wait)
+
+    def _away(self, error: BaseException) -> errors.Transient:
+        explained = tls_.explain(error, peer="the hub")
+        if explained is not None:
+            return errors.Transient(explained[0], value=self.url, cure=explained[1])
+        cure = "check hub.url and the hub's /readyz"
+        if isinstance(error, aiohttp.ServerDisconnectedError | ConnectionResetError) and self.url.startswith("http:"):
+            cure += "; a hub that speaks TLS hangs up on http://"
+        return errors.Transient(f"the hub does not answer: {type(error).__name__}", value=self.url, cure=cure)
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:
