@@ -60,19 +60,38 @@ CREATE FUNCTION append_only() RETURNS trigger LANGUAGE plpgsql AS $body$
 BEGIN RAISE EXCEPTION 'append-only: rows of % cannot be changed by %', TG_TABLE_NAME, TG_OP; END $body$"""
 
 
-def guards(table: sa.Table, changing: tuple[str, ...], dialect: str) -> list[str]:
+def guards(table: sa.Table, changing: tuple[str, ...], dialect: str, *, may_go: str = "") -> list[str]:
+    """`may_go` is a condition on OLD: rows that meet it may be deleted (`store.retention`), no others."""
     fixed = ", ".join(f'"{column.name}"' for column in table.columns if column.name not in changing)
     if dialect == "sqlite":
         refuse = f"BEGIN SELECT RAISE(ABORT, 'append-only: rows of {table.name} cannot be changed'); END"
         return [
             f'CREATE TRIGGER {table.name}_no_update BEFORE UPDATE OF {fixed} ON "{table.name}" {refuse}',
-            f'CREATE TRIGGER {table.name}_no_delete BEFORE DELETE ON "{table.name}" {refuse}',
+            *deletes(table.name, dialect, may_go=may_go),
         ]
     run = "EXECUTE FUNCTION append_only()"
     return [
         f'CREATE TRIGGER {table.name}_no_update BEFORE UPDATE OF {fixed} ON "{table.name}" FOR EACH ROW {run}',
-        f'CREATE TRIGGER {table.name}_no_delete BEFORE DELETE ON "{table.name}" FOR EACH ROW {run}',
+        *deletes(table.name, dialect, may_go=may_go),
         f'CREATE TRIGGER {table.name}_no_truncate BEFORE TRUNCATE ON "{table.name}" FOR EACH STATEMENT {run}',
+    ]
+
+
+def deletes(table: str, dialect: str, *, may_go: str = "") -> list[str]:
+    """The guard against deleting rows of a table."""
+    head = f'CREATE TRIGGER {table}_no_delete BEFORE DELETE ON "{table}"'
+    if dialect == "sqlite":
+        when = f" WHEN NOT ({may_go})" if may_go else ""
+        return [f"{head}{when} BEGIN SELECT RAISE(ABORT, 'append-only: rows of {table} cannot be changed'); END"]
+    if not may_go:
+        return [f"{head} FOR EACH ROW EXECUTE FUNCTION append_only()"]
+    text = (
+        f"append-only: rows of {table} cannot be changed by DELETE"  # a trigger's WHEN may not look at other rows there
+    )
+    return [
+        f"CREATE FUNCTION {table}_may_go() RETURNS trigger LANGUAGE plpgsql AS $body$\n"
+        f"BEGIN IF {may_go} THEN RETURN OLD; END IF; RAISE EXCEPTION '{text}'; END $body$",
+        f"{head} FOR EACH ROW EXECUTE FUNCTION {table}_may_go()",
     ]
 
 

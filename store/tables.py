@@ -356,6 +356,17 @@ sa.Index(
     postgresql_where=receipt.c.archived_at_s.is_(None),
 )
 
+# Up to where rows that may go have gone: the guards let nothing else be deleted. A row for each kind of pruning.
+pruned = sa.Table(
+    "pruned",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    schema.whole("below"),
+    schema.whole("rows"),
+    schema.whole("at_s"),
+    **schema.KEYED,
+)
+
 # Facts, and the columns of them that may change.
 _APPEND_ONLY: dict[sa.Table, tuple[str, ...]] = {
     block: ("orphaned_generation",),
@@ -372,6 +383,19 @@ _APPEND_ONLY: dict[sa.Table, tuple[str, ...]] = {
     meta: (),
 }
 
+_BELOW = "coalesce((SELECT pruned.below FROM pruned WHERE pruned.name = '{name}'), 0)"
+_FINAL = "coalesce((SELECT cursor.number FROM cursor WHERE cursor.name = 'finalized'), 0)"
+_ORPHANED = _BELOW.format(name="orphaned")
+MAY_GO: dict[str, str] = {
+    "block": f"OLD.orphaned_generation IS NOT NULL AND OLD.number < {_ORPHANED} AND OLD.number < {_FINAL}",
+    "log": f"OLD.number < {_ORPHANED} AND OLD.number < {_FINAL} AND EXISTS (SELECT 1 FROM block WHERE block.number = OLD.number "
+    "AND block.hash = OLD.block_hash AND block.orphaned_generation IS NOT NULL)",
+    "proven": "EXISTS (SELECT 1 FROM block WHERE block.hash = OLD.block_hash AND block.orphaned_generation IS NOT NULL "
+    f"AND block.number < {_ORPHANED} AND block.number < {_FINAL})",
+    "journal": f"OLD.kind IN ('committed', 'finalized') AND OLD.id < {_BELOW.format(name='journal')}",
+}
+"""Facts that may be deleted, when `pruned` says so: what a reorg put aside below finality, and routine entries of the journal."""
+
 CANONICAL_EVENT = """\
 CREATE VIEW canonical_event AS
 SELECT log.number, log.block_hash, log.log_index, log.tx_hash, log.tx_index, log.address, log.topics, log.data, log.time,
@@ -386,9 +410,13 @@ WHERE block.orphaned_generation IS NULL"""
 def beside(dialect: str) -> list[str]:
     """The DDL that table objects cannot say: the canonical view and the guards of append-only tables."""
     facts = {**_APPEND_ONLY, **staking.FACTS}
-    guards = [text for table, changing in facts.items() for text in schema.guards(table, changing, dialect)]
+    guards = [text for table, changing in facts.items() for text in _guards(table, changing, dialect)]
     once = [text for table, changing in staking.FACTS.items() for text in schema.once(table, changing, dialect)]
     return [CANONICAL_EVENT, *([schema.PG_REFUSE] if dialect == "postgresql" else []), *guards, *once]
+
+
+def _guards(table: sa.Table, changing: tuple[str, ...], dialect: str) -> list[str]:
+    return schema.guards(table, changing, dialect, may_go=MAY_GO.get(table.name, ""))
 
 
 def create(connection: sa.Connection) -> None:
