@@ -18,7 +18,7 @@ PLANTS = {
     "layers": ("kit/logs.py", "import store"),
     "agent": ("agent/reporting/envelope.py", "import agent.services"),
     "web": ("agent/web/view.py", "import indexers.chain"),
-    "web-reads": ("agent/web/pages.py", "import store.tables"),
+    "web-reads": ("agent/web/pages/markup.py", "import store.tables"),
     "earnings": ("earnings/limits.py", "import accounting"),
     "earnings-users": ("devnet/rpc.py", "import earnings"),
     "verify": ("verify/strict.py", "import domain.hashing"),
