@@ -36,6 +36,8 @@ BLOCK_INTERVAL_S = 12
 ACCOUNTS = 40
 BALANCE_ETH = 10**9
 GAS_LIMIT = 10**9
+MNEMONIC = "test test test test test test test test test test test junk"
+"""Anvil's own: its accounts are everybody's."""
 READY_S = 20.0
 STOP_S = 5.0
 FETCH_S = 300

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from devnet import anvil, books, demo_receipts, documents, fleet, play, rpc, staking, truth
+from devnet import anvil, books, demo_receipts, demo_treasury, documents, fleet, play, rpc, staking, truth
 from domain import errors
 
 FRAME_BLOCKS = 10
@@ -29,6 +29,9 @@ LOOK_S = 0.05
 MARKER = ".stakeside-demo"
 STEPS = 35
 """Operations between two turns of the story."""
+ACCOUNTS = 24
+TREASURY = ACCOUNTS - 2
+"""The account that the first agent delegates from: the player uses those before it and the last one."""
 
 
 @dataclass(slots=True)
@@ -48,6 +51,7 @@ class Result:
     reorgs_healed: int = 0
     statements_sealed: int = 0
     receipts_verified: int = 0
+    delegations_final: int = 0
     ground_truth_match: bool = False
     differences: list[str] = field(default_factory=list[str])
 
@@ -60,6 +64,7 @@ class Result:
             "reorgs_healed",
             "statements_sealed",
             "receipts_verified",
+            "delegations_final",
             "ground_truth_match",
         )
         return json.dumps({name: getattr(self, name) for name in names}, separators=(",", ":"))
@@ -93,11 +98,12 @@ class Demo:
         self._tell = tell
         self._stack = contextlib.AsyncExitStack()
         self.agents: list[fleet.Agent] = []
+        self.astray: list[str] = []
 
     async def __aenter__(self) -> Demo:
         folder = self.options.folder
         clear(folder)
-        node = anvil.Anvil(slots_in_an_epoch=SLOTS, accounts=24)
+        node = anvil.Anvil(slots_in_an_epoch=SLOTS, accounts=ACCOUNTS)
         self.node = await self._stack.enter_async_context(node)
         self.client = await self._stack.enter_async_context(rpc.Rpc(node.url))
         self.fleet = await self._stack.enter_async_context(fleet.Fleet(folder))
@@ -136,24 +142,35 @@ class Demo:
         self.document = documents.with_ruleset(document, await self.fleet.ruleset(document))
         self.fleet.publish(self.document)
         self.hub = self.fleet.hub(chain_id=anvil.CHAIN_ID, receipt_key=receipt_key)
+        self.player = play.Player(self.contract, self.options.seed, validators=4, delegators=16, on=self._on)
+        treasury_key = self.fleet.funded_key("treasury", account=TREASURY)
+        allowed, stranger = self.player.validators[:2]
+        acting = demo_treasury.tables(treasury_key.file, validator=allowed, hub=True)
         self.agents = [
             self.fleet.agent(
-                f"agent-{number}", node_url=self.node.url, ws_url=self.node.ws_url, attester=key, hub=self.hub
+                f"agent-{number}",
+                node_url=self.node.url,
+                ws_url=self.node.ws_url,
+                attester=key,
+                hub=self.hub,
+                tables=acting if number == 1 else (),
             )
             for number, key in zip((1, 2, 3), keys, strict=True)
         ]
-        self.player = play.Player(self.contract, self.options.seed, validators=4, delegators=16, on=self._on)
+        self.treasury = demo_treasury.Treasury(self.agents[0], treasury_key.address, allowed, stranger)
+        await self.treasury.hire(self.fleet)
         self._stage("starting the hub and the first agent")
         await asyncio.gather(self._start(self.hub), self._start(self.agents[0]))
 
     async def _story(self) -> None:
         first, second, third = self.agents
         await self._play("a quiet morning")
+        await self._delegate()
         await self._reorg(play.SAME_HEIGHT)
         self._stage("a second agent joins")
         await self._start(second)
         await self._play("two agents follow")
-        await self._reorg(play.THREE)
+        await self._lose_and_find()
         self._say("agent-2 is killed with SIGKILL")
         self.view.states["agent-2"] = "killed"
         await second.kill()
@@ -175,6 +192,52 @@ class Demo:
         self._stage("mining until everything is final")
         self.view.final = await self.player.settle()
         self.head = await self.contract.height()
+
+    async def _delegate(self) -> None:
+        """One delegation goes by itself, one needs a second person, one is refused."""
+        treasury = self.treasury
+        self._stage("Tess proposes three delegations to agent-1")
+        for which in (demo_treasury.SMALL, demo_treasury.LARGE, demo_treasury.REFUSED):
+            await treasury.propose(which)
+        await self._until(treasury.reaches(demo_treasury.REFUSED, "rejected"), "the policy to refuse one")
+        self._say(f"the policy refuses one: {(await treasury.seen(demo_treasury.REFUSED))['why']}")
+        await self._until(treasury.reaches(demo_treasury.LARGE, "awaiting_approval"), "one to wait for approval")
+        if not await treasury.cannot_approve_herself(demo_treasury.LARGE):
+            self.astray.append("the proposer could approve her own intent")
+        self._say(
+            f"{demo_treasury.AMOUNTS[demo_treasury.LARGE] // demo_treasury.ETHER} ETH need a second person: Adam approves, Tess could not"
+        )
+        await treasury.approve(demo_treasury.LARGE)
+        for which in (demo_treasury.SMALL, demo_treasury.LARGE):
+            await self._until(treasury.reaches(which, "pending"), f"the {which} delegation to be sent")
+        await self.player.mine()
+        for which in (demo_treasury.SMALL, demo_treasury.LARGE):
+            await self._until(treasury.reaches(which, "included"), f"the {which} delegation to be in a block")
+
+    async def _lose_and_find(self) -> None:
+        """A delegation whose block vanishes: it is found missing, sent again, and found in another block."""
+        treasury, which = self.treasury, demo_treasury.REORGED
+        self._stage("Tess delegates once more, and a reorg takes the block away")
+        await treasury.propose(which)
+        await self._until(treasury.reaches(which, "pending"), "the delegation to be sent")
+        await self.player.mine()
+        await self._until(treasury.reaches(which, "included"), "the delegation to be in a block")
+        await self._reorg(play.THREE)
+        await self._until(self._in_pool, "the delegation to be sent again")
+        await self.player.mine()
+
+        async def back() -> bool:
+            return await treasury.came_back(which)
+
+        await self._until(back, "the delegation to be in a block again")
+        self._say("the delegation is back, in another block")
+
+    async def _in_pool(self) -> bool:
+        """Whether the node holds a transaction of the treasury that is in no block."""
+        counts = await self.client.batch(
+            [("eth_getTransactionCount", [self.treasury.account, at]) for at in ("latest", "pending")]
+        )
+        return int(counts[1], 16) > int(counts[0], 16)
 
     async def _on(self, event: str) -> None:
         """What the player announces: agents must have seen what is about to vanish, or there would be nothing to heal."""
@@ -251,6 +314,11 @@ class Demo:
             result.differences += wrong
             if count < expected:
                 result.differences.append(f"{agent.name} holds {count} receipts for {expected} statements")
+        for which in demo_treasury.WANTED:
+            await self._until(self.treasury.reaches(which, "final_ok"), f"the {which} delegation to be final")
+        ground = truth.Truth(self.client, start_block=self.contract.start_block)
+        result.delegations_final, wrong = await self.treasury.judge(ground, last=self.head)
+        result.differences += [*self.astray, *wrong]
         result.reorgs_healed = self._healed(result)
         result.differences += await self._verify()
         await self._keep_page()

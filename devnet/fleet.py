@@ -138,6 +138,16 @@ class Process:
             return answer.status, json.loads(body)
         return answer.status, body
 
+    async def post(self, path: str, body: Json, *, token: str | None = None) -> tuple[int, Json]:
+        """POST JSON to its own address: status and JSON. Raises StakesideError when nobody answers."""
+        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        timeout = aiohttp.ClientTimeout(total=10)
+        try:
+            async with self._session.post(self.url + path, json=body, timeout=timeout, headers=headers) as answer:
+                return answer.status, await answer.json(content_type=None)
+        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+            raise errors.StakesideError(f"{self.name} did not answer POST {path}", value=str(error)) from None
+
     async def status(self) -> dict[str, Json] | None:
         """`/status`, or None while it does not answer."""
         answer = await self.get("/status")
@@ -286,6 +296,16 @@ class Fleet:
             file.chmod(0o600)
         account: Json = Account.from_key(file.read_text().strip())  # pyright: ignore[reportUnknownMemberType]
         return Key(file, str(account.address).lower())
+
+    def funded_key(self, name: str, *, account: int) -> Key:
+        """The key of one of Anvil's own accounts, which own coins from the first block on."""
+        with imports.guarded():
+            from eth_account import Account
+
+        Account.enable_unaudited_hdwallet_features()
+        path = f"m/44'/60'/0'/0/{account}"
+        found: Json = Account.from_mnemonic(anvil.MNEMONIC, account_path=path)  # pyright: ignore[reportUnknownMemberType]
+        return self.key(name, bytes(found.key).hex())
 
     @property
     def document_file(self) -> Path:
