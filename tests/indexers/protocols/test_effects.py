@@ -42,6 +42,7 @@ def test_a_log_with_every_field_right_is_the_proof() -> None:
         proof(note="h"),
         factories.log(topics=(), data=proof().data),
         factories.log(topics=(SIGNATURE.topic0,), data=proof().data),
+        factories.log(topics=(SIGNATURE.topic0, word(ALICE) + b"\0"), data=proof().data),
         factories.log(topics=proof().topics, data=b""),
         factories.log(topics=proof().topics, data=b"\xff" * 320),
         factories.log(topics=proof().topics, data=proof().data, address=BOB),

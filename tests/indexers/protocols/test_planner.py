@@ -186,8 +186,14 @@ def test_the_spender_and_the_emitter_may_differ_from_the_callee() -> None:
 
 
 def test_an_effect_keeps_the_condition_that_tells_its_event_apart() -> None:
-    call, _ = data("graph-horizon", "undelegate")
-    assert ("requestType", "1") in call.effects[0].where
+    text = test_docs.FIRST.replace("uint256 amount)", "uint256 amount, uint8 kind)").replace(
+        'means = "Delegated"', 'means = "Delegated"\nwhen = { kind = 1 }'
+    )
+    call = carry_out(pool(text), "delegate", {"validator": VALIDATOR, "amount": "5"})
+    assert isinstance(call, planner.Call)
+    topics = (call.effects[0].topic0, word(bytes.fromhex(VALIDATOR[2:])), word(ALICE))
+    logs = [factories.log(topics=topics, data=word(5) + word(kind), address=call.to) for kind in (0, 1)]
+    assert planner.effects_of(call.effects, logs) == (1,)
 
 
 def test_several_effects_are_all_expected() -> None:
@@ -246,6 +252,16 @@ def test_what_goes_in_is_counted_even_when_no_argument_names_it() -> None:
     assert call.amount == call.value == 32 * 10**18
 
 
+def test_an_allowance_that_brings_stake_in_is_counted() -> None:
+    text = test_docs.FIRST.replace(" payable", "").replace('value = "intent.amount"', APPROVAL)
+    made = pool(text.replace(', amount = "intent.amount"', "") + '[assets.TOKEN]\ntoken = "pool"\n')
+    call = carry_out(made, "delegate", {"validator": VALIDATOR})
+    assert isinstance(call, planner.Call)
+    assert (call.amount, call.value) == (77, 0)
+
+
+APPROVAL = 'approve = { token = "TOKEN", spender = "pool", amount = 77 }'
+
 # --- the documented examples ------------------------------------------------------------------------------------------------
 
 
@@ -302,6 +318,14 @@ def test_a_wait_in_seconds_is_for_the_block_the_plan_is_made_on() -> None:
     assert isinstance(due, planner.Call)
     with pytest.raises(planner.Refused, match="block the plan is made on"):
         made.plan("withdraw", {"ticket": "3"}, account=ALICE, known=known, step=step)
+
+
+def test_a_step_may_require_more_than_its_action() -> None:
+    made = planner.Planner(load("livepeer"))
+    answers = {"view.round_initialized": word(0), "view.current_round": word(99)}
+    assert isinstance(carry_out(made, "withdraw", {}, answers=answers), planner.Call)
+    found = carry_out(made, "withdraw", {}, answers=answers, step=("leave", 1))
+    assert found == planner.Unmet("view.round_initialized is false where exactly true is needed")
 
 
 def test_a_receipt_without_the_effect_teaches_nothing() -> None:
