@@ -1,0 +1,117 @@
+"""Quotes and replacements, against geth's own rule in whole wei."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from agent.delegations import fees
+from tests.delegations.factory import GWEI
+
+CAPS = fees.Caps(max_fee=100 * GWEI, max_tip=3 * GWEI)
+HUGE = fees.Caps(max_fee=1 << 100, max_tip=1 << 100)
+TINY = st.integers(min_value=0, max_value=300)
+WEI = TINY | st.integers(min_value=0, max_value=1 << 90)
+OFFERS = st.tuples(WEI, WEI).map(lambda pair: (min(pair), max(pair)))
+
+
+def geth_replaces(old: tuple[int, int], new: tuple[int, int]) -> bool:
+    """`list.Add` of go-ethereum's legacy pool with a price bump of 10, written from its source."""
+    (old_tip, old_fee), (tip, fee) = old, new
+    if old_fee >= fee or old_tip >= tip:
+        return False
+    return fee >= 110 * old_fee // 100 and tip >= 110 * old_tip // 100
+
+
+@given(previous=st.lists(OFFERS, min_size=1, max_size=6), base=WEI, tip=WEI)
+def test_a_replacement_passes_geths_rule_against_everything_before(
+    previous: list[tuple[int, int]], base: int, tip: int
+) -> None:
+    market = fees.quote(fees.FeeHistory(base, (tip,)), HUGE)
+    found = fees.bump(previous, market, HUGE)
+    assert isinstance(found, fees.Quote)
+    assert all(geth_replaces(old, (found.tip, found.max_fee)) for old in previous)
+    assert found.tip <= found.max_fee
+
+
+@given(previous=st.lists(OFFERS, min_size=1, max_size=6), base=WEI, tip=WEI, most=WEI, most_tip=WEI)
+def test_no_replacement_passes_the_caps(
+    previous: list[tuple[int, int]], base: int, tip: int, most: int, most_tip: int
+) -> None:
+    assume(0 < most_tip <= most)
+    caps = fees.Caps(max_fee=most, max_tip=most_tip)
+    found = fees.bump(previous, fees.quote(fees.FeeHistory(base, (tip,)), caps), caps)
+    if isinstance(found, fees.Quote):
+        assert found.max_fee <= most
+        assert found.tip <= most_tip
+
+
+@given(base=WEI, tips=st.lists(WEI, max_size=30), most=WEI, most_tip=WEI)
+def test_a_quote_covers_the_next_block_and_no_quote_passes_the_caps(
+    base: int, tips: list[int], most: int, most_tip: int
+) -> None:
+    assume(0 < most_tip <= most)
+    caps = fees.Caps(max_fee=most, max_tip=most_tip)
+    found = fees.quote(fees.FeeHistory(base, tuple(tips)), caps)
+    if isinstance(found, fees.Quote):
+        assert base + found.tip <= found.max_fee <= most
+        assert 0 < found.tip <= most_tip
+    else:
+        assert base + 1 > most - most_tip
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [(0, 1), (1, 2), (5, 6), (9, 10), (10, 11), (11, 13), (19, 21), (100, 110), (101, 112), (GWEI, 1_100_000_000)],
+)
+def test_the_least_replacement_is_exact_to_the_wei(old: int, new: int) -> None:
+    assert fees.raised(old) == new
+    assert geth_replaces((old, old), (new, new))
+
+
+@given(old=WEI)
+def test_nothing_below_the_least_replacement_but_geths_rounding_would_do(old: int) -> None:
+    less = fees.raised(old) - 1
+    assert not geth_replaces((old, old), (less, less)) or 110 * old % 100
+
+
+def test_the_median_of_what_was_paid_is_quoted_with_headroom() -> None:
+    history = fees.FeeHistory(10 * GWEI, (0, GWEI, 2 * GWEI, 50 * GWEI, 0))
+    assert fees.quote(history, CAPS) == fees.Quote(tip=2 * GWEI, max_fee=22 * GWEI)
+
+
+def test_empty_blocks_ask_for_one_wei() -> None:
+    assert fees.quote(fees.FeeHistory(7, (0, 0)), CAPS) == fees.Quote(tip=1, max_fee=15)
+
+
+def test_a_tip_beyond_its_cap_is_offered_at_the_cap() -> None:
+    assert fees.quote(fees.FeeHistory(GWEI, (9 * GWEI,)), CAPS) == fees.Quote(tip=3 * GWEI, max_fee=5 * GWEI)
+
+
+def test_headroom_ends_at_the_cap() -> None:
+    assert fees.quote(fees.FeeHistory(60 * GWEI, (GWEI,)), CAPS) == fees.Quote(tip=GWEI, max_fee=100 * GWEI)
+
+
+def test_a_base_fee_beyond_the_cap_is_waited_out() -> None:
+    found = fees.quote(fees.FeeHistory(100 * GWEI, (GWEI,)), CAPS)
+    assert isinstance(found, fees.Wait)
+    assert "101000000000" in found.why
+
+
+def test_a_replacement_beyond_the_cap_is_waited_out() -> None:
+    market = fees.Quote(GWEI, 20 * GWEI)
+    assert isinstance(fees.bump([(GWEI, 95 * GWEI)], market, CAPS), fees.Wait)
+    assert isinstance(fees.bump([(29 * GWEI // 10, 20 * GWEI)], market, CAPS), fees.Wait)
+
+
+def test_a_replacement_follows_the_market_up() -> None:
+    assert fees.bump([(1, 10)], fees.Quote(GWEI, 20 * GWEI), CAPS) == fees.Quote(GWEI, 20 * GWEI)
+
+
+def test_a_replacement_never_goes_down_with_the_market() -> None:
+    assert fees.bump([(GWEI, 50 * GWEI)], fees.Quote(1, 2), CAPS) == fees.Quote(GWEI * 11 // 10, 55 * GWEI)
+
+
+def test_while_the_market_is_beyond_the_cap_nothing_is_replaced() -> None:
+    assert fees.bump([(1, 1)], fees.Wait("too dear"), CAPS) == fees.Wait("too dear")
