@@ -26,6 +26,7 @@ WORKDIR /var/lib/stakeside
 VOLUME /var/lib/stakeside
 EXPOSE 8480
 USER 10001:10001
-HEALTHCHECK --interval=30s --timeout=5s --start-period=20s CMD ["python", "-c", "import os, urllib.request as u; u.urlopen('http://127.0.0.1:' + os.environ['STAKESIDE_WEB__PORT'] + '/healthz', timeout=4)"]
+# With [web.tls] the port speaks TLS only: name web.tls.health_port in STAKESIDE_HEALTH_PORT.
+HEALTHCHECK --interval=30s --timeout=5s --start-period=20s CMD ["python", "-c", "import os, urllib.request as u; e = os.environ; u.urlopen('http://127.0.0.1:' + (e.get('STAKESIDE_HEALTH_PORT') or e['STAKESIDE_WEB__PORT']) + '/healthz', timeout=4)"]
 ENTRYPOINT ["stakeside"]
 CMD ["agent", "run", "--config", "/etc/stakeside/agent.toml"]

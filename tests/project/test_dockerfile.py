@@ -146,6 +146,7 @@ def test_the_image_ships_manifests_networks_migrations_and_the_contract(image: P
         "config/protocols/devnet.toml",
         "config/networks/devnet.toml",
         "contracts/artifacts/Staking.json",
+        "devnet/papers.py",
         "store/migrations/env.py",
         "earnings/migrations/env.py",
     ):
@@ -173,7 +174,12 @@ async def test_the_healthcheck_follows_healthz(image: Prefix, answer: int | None
     async with http.serving(app, host="127.0.0.1", port=0) as port:
         asked = port if answer is not None else 1
         said = await asyncio.to_thread(image.run, *command, STAKESIDE_WEB__PORT=str(asked))
+        # Behind TLS the probes have a port of their own.
+        beside = await asyncio.to_thread(
+            image.run, *command, STAKESIDE_WEB__PORT="1", STAKESIDE_HEALTH_PORT=str(asked)
+        )
     assert (said.returncode == 0) is healthy
+    assert (beside.returncode == 0) is healthy
 
 
 def test_the_image_is_slim_and_runs_as_nobody_special() -> None:
