@@ -15,7 +15,7 @@ import msgspec
 
 from agent.reporting import envelope
 from agent.reporting.sinks import http as hub_http
-from agent.services import adopt, attest, close, index, report
+from agent.services import adopt, attest, close, index, report, retention
 from agent.services.plan import StreamPlan
 from agent.web import metrics, server
 from config import deployments, settings
@@ -198,6 +198,12 @@ def _wire(
     watch = heads.HeadWatch(loaded.node.ws, indexing.bell.ring, clock=clock) if loaded.node.ws else None
     if watch is not None:
         services.append(watch)
+    kept = loaded.retention
+    services.append(
+        retention.RetentionService(
+            the_book, orphaned_days=kept.orphaned_days, journal_days=kept.journal_days, clock=clock
+        )
+    )
     return Wired(tuple(services), indexing, watch, clock, closing, reporting)
 
 

@@ -106,6 +106,13 @@ class LimitsSection(_Section, frozen=True):
     backfill_range: Count = 2000
 
 
+class RetentionSection(_Section, frozen=True):
+    """Days after which rows that may go are deleted; 0 keeps them. What each table keeps is declared in `store/retention.py`."""
+
+    orphaned_days: Annotated[int, msgspec.Meta(ge=0, le=36_500)] = 90
+    journal_days: Annotated[int, msgspec.Meta(ge=0, le=36_500)] = 90
+
+
 class AgentSettings(_Section, frozen=True):
     """`agent.toml`. Without `attester` the agent attests nothing; without `hub` it reports to nobody; without `delegator`, `submit` and `policy`
     it sends nothing: it only observes."""
@@ -122,6 +129,7 @@ class AgentSettings(_Section, frozen=True):
     web: WebSection = WebSection()
     log: LogSection = LogSection()
     limits: LimitsSection = LimitsSection()
+    retention: RetentionSection = RetentionSection()
 
 
 class HubSection(_Section, frozen=True):

@@ -1,4 +1,4 @@
-"""What happened to the canonical chain, in order, for ever. In: one entry a step. Out: the entries."""
+"""What happened to the canonical chain, in order; routine entries go after their days (`store.retention`). In: one entry a step. Out: the entries."""
 
 from __future__ import annotations
 
