@@ -1,0 +1,235 @@
+"""Confirm: what was sent is followed to its end. In: the account's counts, receipts, the book's own index. Out: inclusions, moves, bumps.
+
+Every hash of every open intent is asked for in the exchange that reads the counts. What that means is decided by `delegations.tracker`, inside
+the transaction that writes it, with the book's finalized cursor and canonical blocks as they are there. An intent is done when its effect
+is a log of a finalized block that this agent indexed itself; nothing is done because a node said so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from agent.delegations import fees, tracker
+from agent.services import delegator, draft, following, nonce_audit
+from domain import hashing, intent, transaction
+from kit import faults, logs, runtime
+from store import attempts, book, inclusions, intents, latches, outstanding, reservations, slots
+
+POINTS = (
+    "confirm.before_facts", "confirm.after_facts", "confirm.before_commit", "confirm.after_commit", "confirm.before_bump",
+    "confirm.after_bump",
+)  # fmt: skip
+
+PAGE = 64
+"""Open intents that are looked at in one step, lowest nonces first; the next step goes on behind them."""
+CANCEL_GAS = 21_000
+"""What it costs to send nothing to oneself."""
+RELEASED: frozenset[intent.State] = frozenset({"cancelled", "superseded"})
+"""States that give the budget back: nothing was staked. A reverted call has burnt its gas, so its reservation goes on counting: what reverts
+again and again must meet the day's caps."""
+log = logs.logger()
+
+
+class ConfirmService:
+    """A page of open intents a step. `submit` is rung when there is something to sign or send, `freed` when an intent is final."""
+
+    name = "confirm"
+
+    def __init__(
+        self,
+        the: delegator.Delegator,
+        audit: nonce_audit.NonceAudit,
+        *,
+        submit: Sequence[runtime.Bell] = (),
+        freed: Sequence[runtime.Bell] = (),
+    ) -> None:
+        self.bell = runtime.Bell()
+        self._the = the
+        self._audit = audit
+        self._submit = tuple(submit)
+        self._freed = tuple(freed)
+        self._behind = -1
+
+    def cursor(self) -> object:
+        return self._behind
+
+    async def step(self) -> float:
+        page, more = await self._page()
+        if not page:
+            return self._the.timing.poll_s
+        faults.point("confirm.before_facts")
+        facts = await self._facts(page)
+        faults.point("confirm.after_facts")
+        async with self._the.book.read() as c:
+            planned = [await self._next(c, one, facts) for one in page]
+        moved = False
+        if any(_writes(outputs) for outputs in planned):
+            faults.point("confirm.before_commit")
+            async with self._the.book.write() as c:
+                for one in page:
+                    moved = await self._settle(c, one, facts) or moved
+                if moved:
+                    await outstanding.wake(c)
+            faults.point("confirm.after_commit")
+        bumped = await self._bump_all(page, planned)
+        await self._audit.check(facts.standing)
+        again = [output.hash for outputs in planned for output in outputs if isinstance(output, tracker.Resend)]
+        self._the.again.ask(again)
+        for bell in (*(self._submit if again or bumped else ()), *(self._freed if moved else ())):
+            bell.ring()
+        return 0.0 if more or moved else self._the.timing.poll_s
+
+    async def _page(self) -> tuple[list[following.Open], bool]:
+        """The next open intents, and whether there are others behind them."""
+        async with self._the.book.read() as c:
+            found = await slots.open(c, self._the.chain_id, self._the.address)
+            behind = [slot for slot in found if slot.nonce > self._behind] or found
+            page = [await following.read(c, slot) for slot in behind[:PAGE]]
+        more = len(behind) > PAGE
+        self._behind = page[-1].nonce if more else -1
+        return page, more
+
+    async def _facts(self, page: Sequence[following.Open]) -> following.Facts:
+        standing, receipts = await self._the.node.look([tx for one in page for tx in one.signed.values()])
+        heights = {number for one in page for number in one.heights(receipts)}
+        return following.Facts(standing, receipts, await self._the.node.blocks(sorted(heights)))
+
+    async def _next(
+        self, c: book.Connection, one: following.Open, facts: following.Facts
+    ) -> tuple[tracker.Output, ...]:
+        return tracker.next(await following.view(c, one, facts, timing=self._the.timing, now_s=self._the.now()))
+
+    # --- writing ---
+
+    async def _settle(self, c: book.Connection, one: following.Open, facts: following.Facts) -> bool:
+        """Apply what the tracker says of the rows as they are in this transaction. True when the intent moved."""
+        stored = await intents.get(c, one.stored.id)
+        if stored is None or stored.moves != one.stored.moves:
+            return False  # sent, or moved by a person, meanwhile: the next step sees it as it is
+        outputs = await self._next(c, one, facts)
+        state, now = stored.state, self._the.now()
+        for output in outputs:
+            match output:
+                case tracker.Include():
+                    await self._include(c, one, output)
+                case tracker.Orphan():
+                    await inclusions.orphan(c, output.id, now)
+                    self._observe(one, "orphaned")
+                case tracker.Finalize():
+                    await inclusions.finalize(c, output.id, now)
+                case tracker.Alarm():
+                    if await latches.set(c, output.latch, reason=output.reason, at_s=now):
+                        log.error("submit.latched", latch=output.latch, error=output.reason)
+                case tracker.Move():
+                    await self._move(c, one, output, expect=state)
+                    state = output.to
+                case tracker.Timer() | tracker.Resend() | tracker.Bump():
+                    pass
+        return state != stored.state
+
+    async def _include(self, c: book.Connection, one: following.Open, output: tracker.Include) -> None:
+        found = output.receipt
+        await inclusions.save(
+            c,
+            inclusions.Inclusion(
+                intent=one.stored.id,
+                number=output.number,
+                tx_hash=output.tx_hash,
+                block_number=found.block_number,
+                block_hash=found.block_hash,
+                tx_index=found.tx_index,
+                status=found.status,
+                gas_used=found.gas_used,
+                gas_price_wei=found.gas_price_wei,
+                effect_log_index=found.effect,
+                seen_at_s=self._the.now(),
+            ),
+        )
+        self._the.observe(one.frozen[output.number].kind, "included")
+
+    async def _move(
+        self, c: book.Connection, one: following.Open, output: tracker.Move, *, expect: intent.State
+    ) -> None:
+        now = self._the.now()
+        await intents.move(c, one.stored.id, expect=expect, to=output.to, why=output.why, at_s=now)
+        if output.to in RELEASED:
+            await reservations.release(c, one.stored.id, output.to, now)
+        if output.to in intent.FINAL:
+            self._observe(one, output.to)
+        log.info("intent.moved", intent=hashing.hex0x(one.stored.id), nonce=one.nonce, state=output.to, why=output.why)
+
+    def _observe(self, one: following.Open, outcome: str) -> None:
+        number = len(one.frozen) - 1 if one.standing is None else one.standing.number
+        self._the.observe(one.frozen[number].kind, outcome)
+
+    # --- another attempt at the same nonce ---
+
+    async def _bump_all(self, page: Sequence[following.Open], planned: Sequence[Sequence[tracker.Output]]) -> bool:
+        wanted = [
+            (one, output)
+            for one, outputs in zip(page, planned, strict=True)
+            for output in outputs
+            if isinstance(output, tracker.Bump)
+        ]
+        if not wanted:
+            return False
+        market = await draft.market(self._the.node, self._the.policy.caps)
+        frozen = False
+        for one, output in wanted:
+            frozen = await self._bump(one, output, market) or frozen
+        return frozen
+
+    async def _bump(self, one: following.Open, output: tracker.Bump, market: fees.Answer) -> bool:
+        """Freeze it; True when it was. Above the caps, or without a lease, what is signed stays as it is and says why."""
+        previous = [(item.unsigned.tip, item.unsigned.max_fee) for item in one.frozen]
+        quote = fees.bump(previous, market, self._the.policy.caps)
+        fence = self._the.guard.token() or self._the.guard.following()
+        faults.point("confirm.before_bump")
+        async with self._the.book.write() as c:
+            stored = await intents.get(c, one.stored.id)
+            same = stored is not None and stored.state == one.stored.state
+            if stored is None or not same or len(await attempts.of_intent(c, stored.id)) != len(one.frozen):
+                return False
+            seen = await slots.highest_fence(c, self._the.chain_id, self._the.address)
+            why = _held_up(output, quote, fence=fence, seen=seen, reason=self._the.guard.reason)
+            if isinstance(quote, fees.Wait) or fence is None or why:
+                if stored.why != why:
+                    await outstanding.wait(c, stored.id, why=why, next_s=self._the.now() + 1)
+                return False
+            number = len(one.frozen)
+            unsigned = self._replacement(one, output.kind, quote)
+            effects = one.frozen[0].effects if output.kind == "bump" else "[]"
+            await attempts.freeze(
+                c, attempts.Attempt(stored.id, number, output.kind, unsigned, effects, fence, self._the.now())
+            )
+        faults.point("confirm.after_bump")
+        log.info(
+            "intent.bumped", intent=hashing.hex0x(one.stored.id), nonce=one.nonce, kind=output.kind, why=output.why
+        )
+        return True
+
+    def _replacement(self, one: following.Open, kind: intent.AttemptKind, quote: fees.Quote) -> transaction.Unsigned:
+        original = one.frozen[0].unsigned
+        cancel = kind == "cancel"
+        return transaction.Unsigned(
+            chain_id=original.chain_id,
+            nonce=original.nonce,
+            tip=quote.tip,
+            max_fee=quote.max_fee,
+            gas=CANCEL_GAS if cancel else original.gas,
+            to=self._the.address if cancel else original.to,
+            value=0 if cancel else original.value,
+            data=b"" if cancel else original.data,
+        )
+
+
+def _writes(outputs: Sequence[tracker.Output]) -> bool:
+    """Whether any of it is a row."""
+    return any(not isinstance(output, tracker.Timer | tracker.Resend | tracker.Bump) for output in outputs)
+
+
+def _held_up(output: tracker.Bump, quote: fees.Answer, *, fence: int | None, seen: int, reason: str) -> str:
+    """Why another attempt cannot be frozen now; empty when it can."""
+    if fence is None or fence < seen:
+        return f"a {output.kind} waits for the account's lease: {reason}"
+    return f"a {output.kind} waits: {quote.why}" if isinstance(quote, fees.Wait) else ""

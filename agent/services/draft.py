@@ -1,0 +1,160 @@
+"""A draft: everything the chain says about an intent. In: an intent and the account's node. Out: a call, simulated and priced at one block.
+
+Views and the simulation are pinned to one block by its hash, so a reorg between two reads shows as a missing block and never as a mixture.
+Nothing is decided or written here, and a node that is away, or lacks a method, is never a reason against an intent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import msgspec
+
+from agent.delegations import fees
+from domain import chain, errors, intent
+from indexers.chain import account
+from indexers.protocols import planner
+from kit import faults, jsonrpc
+
+POINTS = ("decide.before_reads", "decide.after_reads")
+
+ROUNDS = 8
+"""Views may need views; more rounds than this are a manifest that never ends."""
+REVERTED = 3
+"""The error code of a call that the contract refused (execution-apis)."""
+
+Outcome = Literal["ok", "failed", "unavailable"]
+
+
+class Draft(msgspec.Struct, frozen=True):
+    """`estimate` is the gas it takes, `gas` the limit to ask for: a quarter more; both are 0 where the simulation was not `ok`. `why` says why
+    it failed or was not to be had, or that the node showed no logs, so that its effect was not seen."""
+
+    standing: account.Standing
+    call: planner.Call
+    simulated: Outcome
+    why: str
+    estimate: int
+    gas: int
+    market: fees.Answer
+
+
+class Unready(msgspec.Struct, frozen=True):
+    """The chain is not in a state in which this can work: now, at this block."""
+
+    standing: account.Standing
+    reason: str
+
+
+class Impossible(msgspec.Struct, frozen=True):
+    """This can never be planned: what it names does not exist here."""
+
+    standing: account.Standing
+    reason: str
+
+
+class Drafter:
+    """Reads for one account. `planners` by protocol."""
+
+    def __init__(self, node: account.Account, planners: Mapping[str, planner.Planner], caps: fees.Caps) -> None:
+        self._node = node
+        self._planners = planners
+        self._caps = caps
+
+    async def draft(self, wanted: intent.Intent) -> Draft | Unready | Impossible:
+        """Raises Transient when the node cannot be asked."""
+        faults.point("decide.before_reads")
+        standing = await self._node.standing()
+        source = self._planners.get(wanted.protocol)
+        if source is None:
+            return Impossible(standing, f"this agent knows no protocol {wanted.protocol}")
+        try:
+            call = await self._plan(source, wanted, standing)
+        except planner.Refused as error:
+            return Impossible(standing, str(error))
+        if isinstance(call, str):
+            return Unready(standing, call)
+        simulated, why, estimate = await self._simulate(call, standing.head.header.ref)
+        found = Draft(
+            standing=standing,
+            call=call,
+            simulated=simulated,
+            why=why,
+            estimate=estimate,
+            gas=_limit(estimate),
+            market=await market(self._node, self._caps),
+        )
+        faults.point("decide.after_reads")
+        return found
+
+    async def _plan(
+        self, source: planner.Planner, wanted: intent.Intent, standing: account.Standing
+    ) -> planner.Call | str:
+        """The call; a text says why the chain is not ready for it."""
+        header = standing.head.header
+        known: dict[str, planner.Value] = {"block.number": header.number, "block.timestamp": header.time}
+        for _ in range(ROUNDS):
+            reads = source.reads(wanted.action, wanted.arguments, account=wanted.account, known=known)
+            lookups = source.lookups(wanted.action, wanted.arguments, account=wanted.account, known=known)
+            if lookups:
+                return f"{wanted.action} needs the address of a child contract, which this version does not look up"
+            if not reads:
+                break
+            for read in reads:
+                try:
+                    answer = await self._node.call(to=read.to, data=read.data, at=header.ref)
+                except jsonrpc.RpcError as error:
+                    if error.code != REVERTED:
+                        raise
+                    return f"the contract refuses to say {read.id}: {error.text}"
+                known[read.id] = source.result(read, answer)
+        found = source.plan(wanted.action, wanted.arguments, account=wanted.account, known=known)
+        if isinstance(found, planner.Unmet):
+            return found.reason
+        return found if found.approve is None else await self._allowed(source, found, header.ref)
+
+    async def _allowed(self, source: planner.Planner, call: planner.Call, at: chain.BlockRef) -> planner.Call | str:
+        """The call, once the token's allowance for it stands."""
+        approve = call.approve
+        if approve is None:
+            return call
+        read = planner.allowance(approve, account=self._node.address)
+        have = source.result(read, await self._node.call(to=read.to, data=read.data, at=at))
+        if isinstance(have, int) and have >= approve.amount:
+            return call
+        return f"the token's allowance for 0x{approve.spender.hex()} is {have} where {approve.amount} is needed"
+
+    async def _simulate(self, call: planner.Call, at: chain.BlockRef) -> tuple[Outcome, str, int]:
+        """How it went, why, and the gas it takes."""
+        used, shown = 0, "this node shows no logs of simulations, so the effect was not seen"
+        try:
+            answer = planner.simulated(await self._node.simulate(to=call.to, data=call.data, value=call.value, at=at))
+            if len(answer) != 1:
+                raise errors.BadAnswer("eth_simulateV1 answered another number of calls", value=len(answer))
+            if not answer[0].ok:
+                return "failed", answer[0].reason, 0
+            lacking = planner.missing(call.effects, answer[0].logs)
+            if lacking:
+                return "failed", f"it succeeds without the {lacking[0].name} that has to prove it", 0
+            used, shown = answer[0].gas_used, ""
+        except jsonrpc.MethodMissing:
+            pass  # the estimate is a simulation too, only without logs
+        except jsonrpc.RpcError as error:
+            return "unavailable", f"{error.what}: {error.text}", 0
+        try:
+            estimate = await self._node.estimate(to=call.to, data=call.data, value=call.value, at=at)
+        except jsonrpc.RpcError as error:
+            return "failed" if error.code == REVERTED else "unavailable", f"{error.what}: {error.text}", 0
+        return "ok", shown, max(estimate, used)
+
+
+async def market(node: account.Account, caps: fees.Caps) -> fees.Answer:
+    """What a transaction should offer now."""
+    found = await node.fees()
+    return fees.quote(fees.FeeHistory(found.base_fee_next, found.tips), caps)
+
+
+def _limit(estimate: int) -> int:
+    """A quarter more than the estimate: state may differ a little when it is mined."""
+    return (estimate * 5 + 3) // 4

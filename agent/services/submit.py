@@ -1,0 +1,218 @@
+"""Submit: frozen attempts become signed bytes in the book, and only then leave. In: attempt rows. Out: signed rows, sends, broadcast rows.
+
+Signing happens outside any transaction; what came back is compared field by field, and kept in one transaction that looks once more at
+latches, pause, lease and state. A batch of slots shares one such commit. What a node answers to a send is a hint: whatever it says, the
+transaction may be on its way, and the confirm stage finds out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from agent.delegations import hints
+from agent.services import delegator, nonce_audit
+from domain import errors, hashing, intent, transaction
+from indexers.chain import account
+from kit import faults, logs, runtime
+from signers import base, transactions
+from store import attempts, book, commands, intents, outstanding, slots
+
+POINTS = (
+    "submit.before_audit", "submit.after_audit", *nonce_audit.POINTS, "submit.before_sign", "submit.after_sign",
+    "submit.before_persist", "submit.after_persist", "submit.before_send", "submit.after_send", "submit.before_mark",
+    "submit.after_mark",
+)  # fmt: skip
+
+BATCH = 16
+"""Attempts that are signed, kept and sent together."""
+SIGN_S = 30.0
+"""How long one signature may take."""
+SIGN_ALL_S = 60.0
+"""When no further signature of a batch is begun: a step ends in time."""
+log = logs.logger()
+
+
+class Ready(msgspec.Struct, frozen=True):
+    """A checked signature and the lease token it was made under."""
+
+    frozen: attempts.Attempt
+    signed: transaction.Signed
+    fence: int
+
+
+class SubmitService:
+    """A batch of signatures and a batch of sends a step, lowest nonce first."""
+
+    name = "submit"
+
+    def __init__(
+        self,
+        the: delegator.Delegator,
+        signer: base.AnySigner,
+        audit: nonce_audit.NonceAudit,
+        *,
+        downstream: Sequence[runtime.Bell] = (),
+    ) -> None:
+        self.bell = runtime.Bell()
+        self.blocked = ""
+        self._the = the
+        self._signer = signer
+        self._audit = audit
+        self._downstream = tuple(downstream)
+        self._working: object = None
+
+    def cursor(self) -> object:
+        return self._working
+
+    async def step(self) -> float:
+        refused = await self._sign_all()
+        sent = await self._send_all()
+        if refused is not None:
+            raise refused
+        if not sent:
+            return self._the.timing.poll_s
+        for bell in self._downstream:
+            bell.ring()
+        return 0.0
+
+    # --- signing ---
+
+    async def _sign_all(self) -> errors.StakesideError | None:
+        """What kept one of the batch from being signed, after the others were kept."""
+        async with self._the.book.read() as c:
+            held = await self._held(c)
+            waiting = await self._waiting(c)
+        self.blocked = held
+        if waiting and not held and any(item.kind == "original" for item in waiting):
+            faults.point("submit.before_audit")
+            found = await self._audit.check(await self._the.node.standing())
+            faults.point("submit.after_audit")
+            self.blocked = found.why if isinstance(found, nonce_audit.Held) else ""
+        ready, refused = await self._sign(waiting, originals=not self.blocked)
+        if ready:
+            faults.point("submit.before_persist")
+            async with self._the.book.write() as c:
+                await self._persist(c, ready)
+            faults.point("submit.after_persist")
+        return refused
+
+    async def _held(self, c: book.Connection) -> str:
+        """Why no original is signed now; bumps and cancels of what is signed go on all the same."""
+        pause = await commands.paused(c, now_s=self._the.now())
+        return await nonce_audit.stopped(c) or ("" if pause is None else f"paused: {pause.reason}")
+
+    async def _waiting(self, c: book.Connection) -> list[attempts.Attempt]:
+        """The newest unsigned attempt of each intent; an original that somebody wants cancelled is signed no more."""
+        found = await attempts.unsigned(c, self._the.chain_id, self._the.address, BATCH)
+        newest: dict[bytes, attempts.Attempt] = {item.intent: item for item in found}
+        wanted: list[attempts.Attempt] = []
+        for item in newest.values():
+            if item.kind == "original" and await commands.cancelled(c, item.intent) is not None:
+                continue
+            wanted.append(item)
+        return wanted
+
+    async def _sign(
+        self, waiting: Sequence[attempts.Attempt], *, originals: bool
+    ) -> tuple[list[Ready], errors.StakesideError | None]:
+        began, ready = self._the.clock.monotonic(), list[Ready]()
+        for item in waiting:
+            token, guard = self._the.guard.token(), self._the.guard
+            fence = token if item.kind == "original" or token is not None else guard.following()
+            if fence is None or (item.kind == "original" and not originals):
+                self.blocked = self.blocked or f"the account's lease is not held: {guard.reason}"
+                continue
+            if self._the.clock.monotonic() - began > SIGN_ALL_S:
+                break
+            self._working = (item.intent, item.number)
+            faults.point("submit.before_sign")
+            try:
+                async with asyncio.timeout(SIGN_S):
+                    signed = await transactions.sign(self._signer, item.unsigned)
+            except TimeoutError:
+                return ready, errors.Transient(f"the signer did not answer within {SIGN_S:g} s", value=item.kind)
+            except errors.StakesideError as error:
+                return ready, error
+            faults.point("submit.after_sign")
+            ready.append(Ready(item, signed, fence))
+        return ready, None
+
+    async def _persist(self, c: book.Connection, ready: Sequence[Ready]) -> None:
+        """All of the batch that may still be signed, in this one transaction. What may not leaves nobody's hands."""
+        now, held = self._the.now(), await self._held(c)
+        seen = await slots.highest_fence(c, self._the.chain_id, self._the.address)
+        waiting = {(item.intent, item.number) for item in await self._waiting(c)}
+        for one in ready:
+            frozen, original = one.frozen, one.frozen.kind == "original"
+            token = self._the.guard.token()
+            lease = token if original or token is not None else self._the.guard.following()
+            if lease != one.fence or one.fence < seen or (original and held):
+                continue
+            if (frozen.intent, frozen.number) not in waiting:
+                continue
+            stored = await intents.get(c, frozen.intent)
+            if stored is None:
+                continue
+            await attempts.save_signed(
+                c, frozen.intent, frozen.number, hash=one.signed.hash, raw=one.signed.raw, fence=one.fence, at_s=now
+            )
+            if stored.state == "reserved":
+                why = f"attempt {frozen.number} with nonce {frozen.unsigned.nonce}"
+                await intents.move(c, stored.id, expect="reserved", to="signed", why=why, at_s=now)
+            self._the.observe(frozen.kind, "signed")
+
+    # --- sending ---
+
+    async def _send_all(self) -> bool:
+        """Nothing is sent that is not read back from the book. True when anything was sent."""
+        async with self._the.book.read() as c:
+            hashes = await outstanding.unsent(c, self._the.chain_id, self._the.address, BATCH)
+            asked = self._the.again.take(BATCH - len(hashes))
+            hashes += [tx_hash for tx_hash in asked if tx_hash not in hashes]
+            signed = [item for item in [await attempts.by_hash(c, tx_hash) for tx_hash in hashes] if item is not None]
+        if not signed:
+            return False
+        self._working = signed[0].hash
+        faults.point("submit.before_send")
+        said = await self._the.node.send([(item.hash, item.raw) for item in signed])
+        faults.point("submit.after_send")
+        faults.point("submit.before_mark")
+        async with self._the.book.write() as c:
+            kinds: list[intent.AttemptKind] = [
+                await self._mark(c, item, answer.hint) for item, answer in zip(signed, said, strict=True)
+            ]
+        faults.point("submit.after_mark")
+        self._tell(signed, said, kinds)
+        return True
+
+    async def _mark(self, c: book.Connection, item: attempts.SignedTx, hint: str) -> intent.AttemptKind:
+        now = self._the.now()
+        await attempts.sent(c, item.hash, hint=hint, at_s=now)
+        stored = await intents.get(c, item.intent)
+        if stored is not None and stored.state == "signed":
+            await intents.move(
+                c, stored.id, expect="signed", to="pending", why=f"sent attempt {item.number}: {hint}", at_s=now,
+                next_s=now + self._the.timing.bump_after_s,
+            )  # fmt: skip
+        frozen = await attempts.of_intent(c, item.intent)
+        return frozen[item.number].kind
+
+    def _tell(
+        self, signed: Sequence[attempts.SignedTx], said: Sequence[account.Sent], kinds: Sequence[intent.AttemptKind]
+    ) -> None:
+        """One line for each send. A node that names another hash is lying or broken, and the transaction is on its way all the same."""
+        other: account.Sent | None = None
+        for item, answer, kind in zip(signed, said, kinds, strict=True):
+            self._the.observe(kind, f"sent_{hints.read(answer.hint)}")
+            fields: Mapping[str, object] = {"intent": hashing.hex0x(item.intent), "hint": answer.hint}
+            log.info("transaction.sent", attempt=item.number, tx=hashing.hex0x(item.hash), **fields)
+            other = answer if answer.other else other
+        if other is not None:
+            raise errors.BadAnswer(
+                "the node answered a sent transaction with another hash than its own",
+                value=other.other,
+                cure="use another node: this one changes what it is given, or invents answers",
+            )

@@ -1,0 +1,108 @@
+"""What an account still has to do or to wait for, in few queries. In: an account. Out: what its services read at every step.
+
+Nothing here moves an intent; the one row that is written is why an intent waits, which is no move.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import msgspec
+import sqlalchemy as sa
+
+from domain import errors, hashing
+from domain import intent as domain_intent
+from store.connection import Connection
+from store.staking import attempt, broadcast, inclusion, nonce_slot, progress, signed_tx
+from store.tables import block, log
+
+
+class Nonces(msgspec.Struct, frozen=True):
+    """`open`: of intents that are not final, ascending; `unsigned`: those of them that nothing was ever signed for; `settled`: the highest
+    one that was seen final on chain."""
+
+    highest: int | None
+    open: tuple[int, ...]
+    unsigned: tuple[int, ...]
+    settled: int | None
+
+
+async def nonces(c: Connection, chain_id: int, account: bytes) -> Nonces:
+    of_account = (nonce_slot.c.chain_id == chain_id, nonce_slot.c.account == account)
+    highest = await c.scalar(sa.select(sa.func.max(nonce_slot.c.nonce)).where(*of_account))
+    signed = sa.exists().where(signed_tx.c.intent == nonce_slot.c.intent)
+    query = (
+        sa.select(nonce_slot.c.nonce, signed.label("signed"))
+        .join(progress, progress.c.intent == nonce_slot.c.intent)
+        .where(*of_account, progress.c.state.in_(sorted(domain_intent.HOLDING)))
+        .order_by(nonce_slot.c.nonce)
+    )
+    rows = await c.rows(query)
+    final = sa.exists().where(inclusion.c.intent == nonce_slot.c.intent, inclusion.c.final_at_s.is_not(None))
+    settled = await c.scalar(sa.select(sa.func.max(nonce_slot.c.nonce)).where(*of_account, final))
+    return Nonces(
+        highest=None if highest is None else int(highest),
+        open=tuple(row.nonce for row in rows),
+        unsigned=tuple(row.nonce for row in rows if not row.signed),
+        settled=None if settled is None else int(settled),
+    )
+
+
+async def originals(c: Connection, chain_id: int, account: bytes) -> list[tuple[int, int]]:
+    """(gas, value in wei) of the original of every intent that holds a nonce of the account."""
+    query = (
+        sa.select(attempt.c.gas, attempt.c.value_wei)
+        .join(nonce_slot, nonce_slot.c.intent == attempt.c.intent)
+        .join(progress, progress.c.intent == attempt.c.intent)
+        .where(nonce_slot.c.chain_id == chain_id, nonce_slot.c.account == account, attempt.c.number == 0)
+        .where(progress.c.state.in_(sorted(domain_intent.HOLDING)))
+    )
+    return [(row.gas, row.value_wei) for row in await c.rows(query)]
+
+
+async def unsent(c: Connection, chain_id: int, account: bytes, limit: int) -> list[bytes]:
+    """Hashes that are signed for an open intent and were never sent, lowest nonce first, newest attempt first."""
+    query = (
+        sa.select(signed_tx.c.hash)
+        .join(nonce_slot, nonce_slot.c.intent == signed_tx.c.intent)
+        .join(progress, progress.c.intent == signed_tx.c.intent)
+        .outerjoin(broadcast, broadcast.c.hash == signed_tx.c.hash)
+        .where(nonce_slot.c.chain_id == chain_id, nonce_slot.c.account == account, broadcast.c.hash.is_(None))
+        .where(progress.c.state.in_(sorted(domain_intent.HOLDING)))
+        .order_by(nonce_slot.c.nonce, signed_tx.c.number.desc())
+        .limit(limit)
+    )
+    return [row.hash for row in await c.rows(query)]
+
+
+async def logs_of(
+    c: Connection, hashes: Collection[bytes], *, numbers: Collection[int]
+) -> set[tuple[bytes, bytes, int]]:
+    """(transaction hash, block hash, log index) of canonical, decoded logs of these transactions in blocks of these heights."""
+    query = (
+        sa.select(log.c.tx_hash, log.c.block_hash, log.c.log_index)
+        .join(block, sa.and_(block.c.number == log.c.number, block.c.hash == log.c.block_hash))
+        .where(log.c.number.in_(sorted(numbers)), log.c.tx_hash.in_(sorted(hashes)))
+        .where(block.c.orphaned_generation.is_(None), log.c.kind.is_not(None))
+    )
+    return {(row.tx_hash, row.block_hash, row.log_index) for row in await c.rows(query)}
+
+
+async def oldest_s(c: Connection) -> int | None:
+    """When the open intent that has been in its state for longest came into it."""
+    moving = sorted(set(domain_intent.STATES) - domain_intent.FINAL)
+    found = await c.scalar(sa.select(sa.func.min(progress.c.changed_at_s)).where(progress.c.state.in_(moving)))
+    return None if found is None else int(found)
+
+
+async def wait(c: Connection, id: bytes, *, why: str, next_s: float) -> None:
+    """Why it does not move for now, and when to look again."""
+    changed = {"why": why, "next_s": int(next_s)}
+    if await c.change(progress.update().where(progress.c.intent == id).values(**changed)) != 1:
+        raise errors.StoreError("there is no such intent", value=hashing.hex0x(id))
+
+
+async def wake(c: Connection) -> None:
+    """Whoever waits to be reserved is looked at again at once: something that may have held it up is over."""
+    waiting = sorted(domain_intent.UNSENT - {"awaiting_approval"})
+    await c.change(progress.update().where(progress.c.state.in_(waiting)).values(next_s=None))
