@@ -151,6 +151,18 @@ async def cancelled(c: Connection, intent: bytes) -> Command | None:
     return found[0] if found else None
 
 
+async def adopted(c: Connection, gap_id: int) -> Command | None:
+    """That a person accepted this very gap: the range counts, since a book that was indexed anew numbers its gaps anew."""
+    row = await c.row(sa.select(gap.c.protocol, gap.c.first, gap.c.last).where(gap.c.id == gap_id))
+    if row is None:
+        return None
+    same = {"accepted": True, "first": row.first, "last": row.last, "protocol": row.protocol}
+    for item in await list_(c, limit=1000, kind="adopt-gap", subject=str(gap_id)):
+        if msgspec.json.decode(item.after) == same:
+            return item
+    return None
+
+
 async def accepted_floor(c: Connection) -> int | None:
     """The highest nonce count that a person accepted as foreign or lost (`accept_restored`, `clear_latch`)."""
     query = sa.select(command.c.after).where(command.c.kind.in_(("accept-restored", "clear-latch")))
@@ -296,8 +308,8 @@ async def adopt_gap(c: Connection, gap_id: int, *, by: str, reason: str, at_s: f
         return Refused("unknown", f"there is no gap {gap_id}")
     if row.closed_by is not None:
         return Refused("closed", f"gap {gap_id} is closed already")
-    if earlier := await list_(c, limit=1, kind="adopt-gap", subject=str(gap_id)):
-        return Refused("already-adopted", f"{earlier[0].principal} accepted gap {gap_id} already")
+    if (earlier := await adopted(c, gap_id)) is not None:
+        return Refused("already-adopted", f"{earlier.principal} accepted gap {gap_id} already")
     made = await add(
         c, principal=by, kind="adopt-gap", subject=str(gap_id), reason=reason, at_s=at_s,
         before={"accepted": False},

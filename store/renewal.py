@@ -1,8 +1,9 @@
 """A fresh book under the old name. In: a book nobody writes to. Out: a new file with what an agent must never forget; the old one, kept.
 
 Whatever came from the chain can be read again. What was signed, sent and received cannot: an agent without its votes would sign a
-second time without knowing the first. So votes, outbox, receipts and the latches that are set go over, and nothing else. The new file
-takes the name in one step; a crash at any moment leaves the old book whole, or the new one.
+second time without knowing the first, and one without its nonces would spend twice. So votes, outbox, receipts, the latches that are
+set, and all of intents and people go over, and nothing else. The new file takes the name in one step; a crash at any moment leaves the
+old book whole, or the new one.
 """
 
 from __future__ import annotations
@@ -18,11 +19,16 @@ import sqlalchemy as sa
 
 from domain import errors, hashing
 from kit import databases, faults
-from store import book, cursors, tables
+from store import book, cursors, staking, tables
 from store.connection import Connection
 
-_WHOLE = (tables.vote, tables.outbox, tables.receipt)
-"""Copied row by row, closed and archived ones too, with the numbers that are their order."""
+_WHOLE = (
+    tables.vote, tables.outbox, tables.receipt, staking.intent, staking.progress, staking.transition, staking.policy,
+    staking.decision, staking.nonce_slot, staking.reservation, staking.attempt, staking.signed_tx, staking.broadcast,
+    staking.inclusion, staking.command, staking.principal,
+)  # fmt: skip
+"""Copied row by row, closed and archived ones too, with the numbers that are their order, each after what it refers to. Sessions end:
+people sign in again."""
 _PIECE = 500
 _BESIDE = ("-wal", "-shm", "-journal")
 
@@ -33,6 +39,7 @@ class Renewed(msgspec.Struct, frozen=True):
     votes: int
     outbox: int
     receipts: int
+    intents: int
     latches: tuple[str, ...]
     path: Path
     kept: Path
@@ -47,8 +54,8 @@ async def renew(
         raise errors.BadConfig(
             "only a book in a file can be indexed anew by itself",
             value=backend.shown,
-            cure="start the agent once on an empty database so that it makes the tables, stop it, copy the rows of vote, outbox and "
-            "receipt and the latches that are set into it (pg_dump --data-only --table), and keep the old database",
+            cure="start the agent once on an empty database so that it makes the tables, stop it, copy the latches that are set and all "
+            f"rows of {', '.join(table.name for table in _WHOLE)} into it (pg_dump --data-only --table), and keep the old database",
         )
     path = backend.path
     if not path.exists():
@@ -92,7 +99,7 @@ async def renew(
     finally:
         _sweep(fresh)
         backend.unlock()
-    return Renewed(counts[0], counts[1], counts[2], latched, path, kept)
+    return Renewed(*counts[:4], latches=latched, path=path, kept=kept)
 
 
 def _point(name: str) -> None:
@@ -128,12 +135,15 @@ async def _carry_over(
 
 
 async def _copy(source: Connection, target: Connection, table: sa.Table) -> int:
-    (key,) = table.primary_key.columns
-    count, last = 0, 0
-    while rows := await source.rows(sa.select(table).where(key > last).order_by(key).limit(_PIECE)):
+    key = list(table.primary_key.columns)
+    query = sa.select(table).order_by(*key).limit(_PIECE)
+    count, rows = 0, await source.rows(query)
+    while rows:
         found = [dict(zip(table.columns.keys(), row, strict=True)) for row in rows]
         await target.change(table.insert(), found)
-        count, last = count + len(found), found[-1][key.name]
+        count += len(found)
+        last = [sa.literal(found[-1][column.name], column.type) for column in key]
+        rows = await source.rows(query.where(sa.tuple_(*key) > sa.tuple_(*last)))
     return count
 
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 import msgspec
+import sqlalchemy as sa
 from coincurve import PrivateKey
 
-from domain import chain, errors, hashing, intent, signatures, transaction
+from domain import errors, hashing, intent, signatures, transaction
 from store import attempts, blocks, commands, decisions, inclusions, intents, logs, reservations, slots
+from store.book import Book
 from store.connection import Connection
 from tests.store import factory
 
@@ -155,5 +160,26 @@ async def bring(
     return stored
 
 
-def ref(of: inclusions.Inclusion) -> chain.BlockRef:
-    return chain.BlockRef(of.block_number, of.block_hash)
+class _Undo(Exception):
+    pass
+
+
+@asynccontextmanager
+async def undone(book: Book) -> AsyncIterator[Connection]:
+    """A transaction that is rolled back: many small scenarios in one book, which takes a while to make."""
+    try:
+        async with book.write() as c:
+            yield c
+            raise _Undo
+    except _Undo:
+        pass
+
+
+async def unguard(c: Connection) -> None:
+    """What a damaged or hand-edited book would look like: the guards are away, and so are references, in this transaction."""
+    if c.dialect.name == "postgresql":
+        await c.rows(sa.text("SELECT set_config('session_replication_role', 'replica', true)"))
+        return
+    await c.change(sa.text("PRAGMA defer_foreign_keys = ON"))
+    for row in await c.rows(sa.text("SELECT name FROM sqlite_master WHERE type = 'trigger'")):
+        await c.change(sa.text(f"DROP TRIGGER {row.name}"))
