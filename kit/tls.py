@@ -6,6 +6,7 @@ together; until then the old ones stay. Nothing of a key ever reaches an error o
 
 from __future__ import annotations
 
+import math
 import ssl
 import time
 from collections.abc import Callable
@@ -17,6 +18,8 @@ import msgspec
 from domain import errors
 from kit import logs
 
+REFUSED_LOG_S = 10.0
+"""Refused handshakes are logged at most this often: anybody can fail."""
 Role = Literal["server", "client"]
 log = logs.logger()
 
@@ -86,6 +89,40 @@ class Context(ssl.SSLContext):
         return built, examine(self.files, role=self._role)
 
 
+_TOLD = frozenset({"PEER_DID_NOT_RETURN_A_CERTIFICATE", "CERTIFICATE_VERIFY_FAILED", "UNSUPPORTED_PROTOCOL"})
+"""What a peer that does speak TLS can do something about."""
+
+
+class _Handshake(ssl.SSLObject):
+    """A server's side, which tells a refused client why: asyncio ends a failed handshake without sending the alert that OpenSSL wrote, and
+    says nothing to the operator. So such a failure first asks for more to read, on which asyncio sends what there is to send, and is raised
+    when the client has reacted; the time for handshakes bounds that."""
+
+    _failed: ssl.SSLError | None = None
+    _told_s = -math.inf
+
+    def do_handshake(self) -> None:
+        if self._failed is not None:
+            raise self._failed
+        try:
+            super().do_handshake()
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            raise
+        except ssl.SSLError as error:
+            self._tell(error)
+            if error.reason not in _TOLD:
+                raise
+            self._failed = error
+            raise ssl.SSLWantReadError from None
+
+    @classmethod
+    def _tell(cls, error: ssl.SSLError) -> None:
+        now_s = time.monotonic()
+        if now_s - cls._told_s >= REFUSED_LOG_S:
+            cls._told_s = now_s
+            log.warning("tls.refused", reason=error.reason or "the connection ended")
+
+
 def server(files: Files) -> Context:
     """For listening. Raises BadConfig."""
     return Context(ssl.PROTOCOL_TLS_SERVER, files, _server, "server")
@@ -100,6 +137,7 @@ def _server(files: Files) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
+    context.sslobject_class = _Handshake
     _identify(context, files)
     if files.ca is not None:
         context.verify_mode = ssl.CERT_REQUIRED
@@ -294,10 +332,14 @@ def explain(error: BaseException, *, peer: str) -> tuple[str, str] | None:
 
 
 def _ssl_error(error: BaseException | None) -> ssl.SSLError | None:
-    """The TLS error inside what a library wrapped around it."""
+    """The TLS error inside what a library wrapped around it. A wrapper may pose as one itself, but has no reason of its own."""
     for _ in range(8):
-        if error is None or isinstance(error, ssl.SSLError):
-            return error
+        if error is None:
+            return None
         inner = getattr(error, "certificate_error", None) or getattr(error, "os_error", None)
-        error = inner if isinstance(inner, BaseException) else error.__cause__ or error.__context__
+        if not isinstance(inner, BaseException):
+            if isinstance(error, ssl.SSLError):
+                return error
+            inner = error.__cause__ or error.__context__
+        error = inner
     return None

@@ -15,7 +15,7 @@ import msgspec
 
 from domain import deployment, hashing, wire
 from earnings import app, limits, sealing
-from kit import runtime
+from kit import runtime, tls
 from signers import keys
 from tests.earnings import factory
 
@@ -25,9 +25,10 @@ FAST = limits.Rate(per_s=1_000_000, burst=1_000_000)
 
 
 class Hub:
-    def __init__(self, session: aiohttp.ClientSession, port: int, stop: asyncio.Event) -> None:
+    def __init__(self, session: aiohttp.ClientSession, port: int, stop: asyncio.Event, *, scheme: str = "http") -> None:
         self.port = port
-        self.url = f"http://127.0.0.1:{port}"
+        self.health_port = 0
+        self.url = f"{scheme}://127.0.0.1:{port}"
         self.session = session
         self.stop = stop
 
@@ -123,11 +124,14 @@ async def running(
     reread: Callable[[], deployment.Document] | None = None,
     store: str | None = None,
     clock: runtime.Clock | None = None,
+    context: tls.Context | None = None,
+    health_port: int | None = None,
 ) -> AsyncIterator[Hub]:
     tokens = folder / "tokens"
     tokens.write_text(f"# who may read\ntest:{hashlib.sha256(factory.TOKEN.encode()).hexdigest()}\n")
     listening: asyncio.Future[int] = asyncio.get_running_loop().create_future()
     stop = asyncio.Event()
+    probes: list[int] = []
     arguments = app.Arguments(
         name="test hub",
         store=store or f"sqlite:///{folder / 'hub.db'}",
@@ -139,6 +143,9 @@ async def running(
         caps=caps,
         reread=reread,
         clock=clock or runtime.SystemClock(),
+        tls=context,
+        health_port=health_port,
+        health_listening=probes.append,
     )
     task = asyncio.create_task(app.serve(arguments, stop=stop, listening=listening.set_result))
     try:
@@ -146,7 +153,9 @@ async def running(
         if task.done():
             task.result()
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30)) as session:
-            yield Hub(session, listening.result(), stop)
+            started = Hub(session, listening.result(), stop, scheme="http" if context is None else "https")
+            started.health_port = probes[0] if probes else 0
+            yield started
     finally:
         stop.set()
         listening.cancel()
