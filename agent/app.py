@@ -116,6 +116,9 @@ async def run(
             waiting={} if wired.close is None else wired.close.waiting,
             hub=None if wired.report is None else wired.report.state,
             attester=None if signer is None else signer.address,
+            ring=lambda: ring(wired.services),
+            read=loaded.web.read,
+            adopt="auto" if loaded.hub is None else loaded.hub.adopt,
         )
         file = settings.port_file(loaded.agent.store)
         port = await stack.enter_async_context(
@@ -134,6 +137,12 @@ async def run(
         log.info("agent.started", agent=loaded.agent.name, port=port, proof=parts.proof, start=parts.start)
         await supervisor.run(stop)
         log.info("agent.stopped", agent=loaded.agent.name)
+
+
+def ring(services: Sequence[runtime.Service]) -> None:
+    """A person changed something: every stage looks at the book again."""
+    for service in services:
+        service.bell.ring()
 
 
 class Wired(msgspec.Struct, frozen=True):
@@ -191,7 +200,10 @@ def _wire(
     indexing = _index(parts, the_book, source, clock, meters, after_index)
     if hub is not None and parts.plans:
         woken = [indexing.bell, *after_index]
-        adopting = adopt.AdoptService(the_book, document, parts.plans, hub, source, clock=clock, downstream=woken)
+        asking = loaded.hub is not None and loaded.hub.adopt == "ask"
+        adopting = adopt.AdoptService(
+            the_book, document, parts.plans, hub, source, clock=clock, ask=asking, downstream=woken
+        )
         services.append(adopting)
         after_index.append(adopting.bell)
     services.append(indexing)

@@ -12,6 +12,7 @@ from domain import chain
 from domain import statement as domain_statement
 from kit import columns
 from store import cursors, event_rows, latches, outbox, parked, tally
+from store import gaps as gap_rows
 from store.connection import AnySelect, Connection
 from store.event_rows import EventRow as EventRow
 from store.event_rows import events as events
@@ -128,6 +129,11 @@ async def summary(c: Connection) -> Summary:
         events=await tally.events(c),
         tips=await tips(c),
     )
+
+
+async def gaps(c: Connection) -> list[gap_rows.Gap]:
+    """Those that nothing has closed yet."""
+    return await gap_rows.pending(c)
 
 
 async def tips(c: Connection) -> list[Tip]:

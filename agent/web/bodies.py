@@ -7,7 +7,6 @@ text: a number with a point or an exponent has no place here. A form is the same
 from __future__ import annotations
 
 import json
-import re
 from typing import Annotated, TypeVar, cast
 from urllib.parse import parse_qsl
 
@@ -153,7 +152,6 @@ def _form(data: bytes, type_: type[T]) -> T:
         return msgspec.convert(found, type_, strict=False)
     except msgspec.ValidationError as error:
         raise errors.BadAnswer(f"the form is malformed: {error}") from None
-
 
 
 def _readable(value: object, where: str) -> None:

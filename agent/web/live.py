@@ -85,7 +85,8 @@ wrong with them and what to do."""
 
 
 class Staking(msgspec.Struct, frozen=True):
-    """The staking belt, where there is one. `policy_body` is canonical JSON."""
+    """The staking belt, where there is one. `policy_body` is canonical JSON; `ttl_s` is how long an intent lasts that says nothing else, and
+    `approval_ttl_s` how long an approval counts."""
 
     account: bytes
     validate: Validate
@@ -94,6 +95,7 @@ class Staking(msgspec.Struct, frozen=True):
     policy_body: bytes
     lease: LeaseGuard
     ttl_s: int = 3600
+    approval_ttl_s: int | None = None
 
 
 class Live(msgspec.Struct, frozen=True):

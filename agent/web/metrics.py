@@ -7,14 +7,18 @@ the chain becomes a label. Every name is described in `docs/metrics.md`.
 from __future__ import annotations
 
 import platform
+from typing import get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
 
 from agent.web import view
+from domain import intent
 from kit import runtime
+from store import queries
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 SERVICE_STATES: tuple[runtime.Status, ...] = ("starting", "ok", "degraded", "latched", "stopped")
+BELT_STATES = ("running", "stopped", "paused", "waiting", "off")
 NODE_STATES = ("starting", "backfill", "following", "behind", "gap", "violated", "wrong-chain")
 _SECONDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _DEPTHS = (1, 2, 3, 5, 8, 13, 21, 34, 64, 128)
@@ -74,6 +78,13 @@ class Metrics:
         )
         self._refused = counter("hub_refusals_total", "Items the hub refused.")
         self._amnesia = counter("hub_amnesia_total", "Times the hub's receipts showed that it had lost its memory.")
+        self._belt = gauge("belt_state", "1 for a belt's present state, 0 for the others.", "belt", "state")
+        self._paused = gauge("paused", "1 while a person keeps submission paused.")
+        self._intents = gauge("intents", "Intents by state.", "state")
+        self._intent_age = gauge("intent_oldest_seconds", "Age of the oldest intent that is not final, 0 without one.")
+        self._refused_requests = counter(
+            "requests_refused_total", "Requests without the right to what they asked, by HTTP status.", "status"
+        )
         self._service = gauge("service_state", "1 for a service's present state, 0 for the others.", "service", "state")
         self._steps = histogram("service_step_seconds", "Time of one step.", _SECONDS, "service")
         self._failures = counter("service_failures_total", "Failed steps.", "service")
@@ -101,7 +112,11 @@ class Metrics:
     def step(self, service: str, seconds: float) -> None:
         self._steps.labels(service).observe(seconds)
 
-    def render(self, status: view.Status, *, alive: bool) -> bytes:
+    def request_refused(self, status: int) -> None:
+        """A request that came without the right to it, by HTTP status."""
+        self._refused_requests.labels(str(status)).inc()
+
+    def render(self, status: view.Status, *, alive: bool, now_s: int = 0, belt: queries.Belt | None = None) -> bytes:
         """The text of one scrape."""
         self._ready.set(status.ready)
         self._alive.set(alive)
@@ -109,6 +124,7 @@ class Metrics:
         self._set_streams(status)
         self._set_delivery(status)
         self._set_services(status)
+        self._set_people(status, belt, now_s)
         return generate_latest(self.registry)
 
     def _set_index(self, status: view.Status) -> None:
@@ -158,6 +174,17 @@ class Metrics:
             for state in SERVICE_STATES:
                 self._service.labels(name, state).set(state == service.status)
             self._raise_to(self._failures.labels(name), service.failures_total)
+
+    def _set_people(self, status: view.Status, belt: queries.Belt | None, now_s: int) -> None:
+        for item in status.belts:
+            for state in BELT_STATES:
+                self._belt.labels(item.name, state).set(state == item.state)
+        if belt is None:
+            return
+        self._paused.set(belt.paused is not None)
+        for state in get_args(intent.State):
+            self._intents.labels(state).set(belt.states.get(state, 0))
+        self._intent_age.set(0 if belt.open_since_s is None else max(0, now_s - belt.open_since_s))
 
     def _raise_to(self, counter: Counter, value: int) -> None:
         """Bring a counter up to what the book counts. Never down: a counter that falls looks like a restart."""

@@ -22,6 +22,7 @@ import msgspec
 from aiohttp import web
 
 from agent.web import items, routes
+from domain import errors
 from kit import http, logs, runtime
 from store import book, principals
 
@@ -33,7 +34,6 @@ FAILURES, WINDOW_S, ADDRESSES, PROVEN = 20, 60, 1024, 256
 """Wrong tokens from one address in a window before it has to wait; addresses and proven tokens that are remembered for it."""
 TOKEN = re.compile(r"stk_[A-Za-z0-9_-]{43}\Z")
 _COOKIE = re.compile(r"sks_[A-Za-z0-9_-]{43}\Z")
-_WHO: web.RequestKey[Who]
 
 
 class Who(msgspec.Struct, frozen=True):
@@ -71,18 +71,26 @@ class Refusal(msgspec.Struct, frozen=True):
         return http.problem(self.status, self.title, self.detail, headers=headers or None)
 
 
-class Refuse(Protocol):
+class Answer(Protocol):
     """How a refusal becomes an answer: a problem for machines, a page for people."""
 
-    def __call__(self, request: web.Request, route: routes.Route, refusal: Refusal) -> web.StreamResponse: ...
+    def turned_away(self, request: web.Request, route: routes.Route, refusal: Refusal, /) -> web.StreamResponse: ...
+
+    def malformed(self, request: web.Request, error: errors.BadAnswer, /) -> web.StreamResponse: ...
 
 
-_WHO = web.RequestKey("who", Who)
+class Count(Protocol):
+    """Told the status of every refusal: for the metrics."""
+
+    def __call__(self, status: int, /) -> None: ...
+
+
+_who = web.RequestKey("who", Who)
 
 
 def of(request: web.Request) -> Who | None:
     """Who asks; None for a guest."""
-    return request.get(_WHO)
+    return request.get(_who)
 
 
 def required(request: web.Request) -> Who:
@@ -142,14 +150,14 @@ class Door:
     """Guards every route of the table. `tls` says that this server speaks TLS itself; `read` is `[web] read`."""
 
     def __init__(
-        self, the_book: book.Book, clock: runtime.Clock, *, read: str, tls: bool, refuse: Refuse, failures: Failures
+        self, the_book: book.Book, clock: runtime.Clock, *, read: str, tls: bool, answer: Answer, count: Count
     ) -> None:
         self._book = the_book
         self._clock = clock
         self._read = read
         self._tls = tls
-        self._refuse = refuse
-        self._failures = failures
+        self._answer = answer
+        self._count = count
         self._throttle = Throttle(clock)
 
     @property
@@ -163,9 +171,12 @@ class Door:
             if refusal is None and route.access == routes.OPEN and route.changes:
                 refusal = foreign(request, tls=self._tls)
             if refusal is not None:
-                self._failures(refusal.status)
-                return self._refuse(request, route, refusal)
-            return await route.handler(request)
+                self._count(refusal.status)
+                return self._answer.turned_away(request, route, refusal)
+            try:
+                return await route.handler(request)
+            except errors.BadAnswer as error:
+                return self._answer.malformed(request, error)
 
         return guarded
 
@@ -174,7 +185,7 @@ class Door:
         if isinstance(found, Refusal):
             return found
         if found is not None:
-            request[_WHO] = found
+            request[_who] = found
         if found is not None and found.session is not None and route.changes:
             if (refusal := foreign(request, tls=self._tls)) is not None:
                 return refusal
@@ -264,12 +275,6 @@ class Door:
 
     def take(self, response: web.StreamResponse) -> None:
         response.del_cookie(self.cookie, path="/", httponly=True, samesite="Strict", secure=self._tls)
-
-
-class Failures(Protocol):
-    """Told the status of every refusal: for the metrics."""
-
-    def __call__(self, status: int, /) -> None: ...
 
 
 def foreign(request: web.Request, *, tls: bool) -> Refusal | None:

@@ -56,10 +56,8 @@ def check(table: Iterable[Route]) -> tuple[Route, ...]:
         if (route.method, route.path) in seen:
             raise errors.BadConfig("a route is there twice", value=name)
         seen.add((route.method, route.path))
-        named = route.access in (OPEN, READ) or (
-            isinstance(route.access, tuple) and bool(route.access) and set(route.access) <= set(ROLES)
-        )
-        if not named:
+        roles = set[object]() if route.access in (OPEN, READ) else set[object](route.access or [None])
+        if not roles <= set(ROLES):
             raise errors.BadConfig("a route does not say who may use it", value=name, cure=f"name one of {ROLES}")
         if route.changes and route.access == READ:
             raise errors.BadConfig("a route that changes something is open to readers", value=name)
@@ -68,4 +66,9 @@ def check(table: Iterable[Route]) -> tuple[Route, ...]:
 
 def definitions(table: Iterable[Route], guard: Guard) -> list[web.RouteDef]:
     """For `add_routes`: every handler behind its guard."""
-    return [web.route(route.method, route.path, guard(route)) for route in check(table)]
+    return [
+        web.get(route.path, guard(route))
+        if route.method == "GET"
+        else web.route(route.method, route.path, guard(route))
+        for route in check(table)
+    ]

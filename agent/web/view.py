@@ -47,21 +47,6 @@ class Waiting(msgspec.Struct, frozen=True):
     reason: str
 
 
-class Live(msgspec.Struct, frozen=True):
-    """What only the running process knows. `streams` maps names to ids; `attester` is None for an agent that only observes."""
-
-    name: str
-    chain_id: int
-    deployment: bytes
-    streams: Mapping[str, bytes]
-    node: Node
-    services: Sequence[runtime.ServiceState]
-    stuck: Sequence[str] = ()
-    attester: bytes | None = None
-    hub: Hub | None = None
-    waiting: Mapping[str, Waiting] = {}
-
-
 class Belt(msgspec.Struct, frozen=True):
     """`earning` or `staking`. `off`: not configured; `stopped`: by a latch; `paused`: by a person; `waiting`: for its lease. `reasons`
     say why it does not run; `counts` are of intents by state (staking) or empty."""
@@ -85,6 +70,22 @@ class Staking(msgspec.Struct, frozen=True):
     account: bytes
     lease: Lease
     policy_hash: bytes
+
+
+class Live(msgspec.Struct, frozen=True):
+    """What only the running process knows. `streams` maps names to ids; `attester` is None for an agent that only observes."""
+
+    name: str
+    chain_id: int
+    deployment: bytes
+    streams: Mapping[str, bytes]
+    node: Node
+    services: Sequence[runtime.ServiceState]
+    stuck: Sequence[str] = ()
+    attester: bytes | None = None
+    hub: Hub | None = None
+    waiting: Mapping[str, Waiting] = {}
+    staking: Staking | None = None
 
 
 class Block(msgspec.Struct, frozen=True):
@@ -168,6 +169,9 @@ class Status(msgspec.Struct, frozen=True):
     hub: Hub | None
     counts: Counts
     events: dict[str, int]
+    belts: list[Belt]
+    account: str | None
+    policy: str | None
 
 
 def lag_blocks(live: Live, summary: queries.Summary) -> int | None:
@@ -207,8 +211,19 @@ def not_ready(live: Live, summary: queries.Summary, *, max_lag_blocks: int) -> l
     return [logs.scrub(reason) for reason in reasons]
 
 
-def status(live: Live, summary: queries.Summary, *, max_lag_blocks: int, now_s: int, version: str) -> Status:
+def status(
+    live: Live,
+    summary: queries.Summary,
+    *,
+    max_lag_blocks: int,
+    now_s: int,
+    version: str,
+    belts: Sequence[Belt] = (),
+    waiting_gaps: Sequence[str] = (),
+) -> Status:
+    """`waiting_gaps` names gaps that nobody has adopted yet where a person has to."""
     reasons = not_ready(live, summary, max_lag_blocks=max_lag_blocks)
+    reasons += [f"{gap} waits for a person to adopt it" for gap in waiting_gaps]
     index = summary.cursors.get("index")
     finalized = summary.cursors.get("finalized")
     tips = {tip.stream: tip for tip in summary.tips}
@@ -248,6 +263,9 @@ def status(live: Live, summary: queries.Summary, *, max_lag_blocks: int, now_s: 
             receipts=summary.receipts,
         ),
         events=summary.events,
+        belts=list(belts),
+        account=None if live.staking is None else hashing.hex0x(live.staking.account),
+        policy=None if live.staking is None else hashing.hex0x(live.staking.policy_hash),
     )
 
 

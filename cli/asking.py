@@ -1,0 +1,194 @@
+"""Talking to the running agent as a principal. In: its settings and a token file. Out: its answers, or an error that says what to do.
+
+The token is read from a file that `--auth-file` or STAKESIDE_TOKEN_FILE names, and travels in a header only: never in an address, an
+argument or a message.
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import json
+import os
+import re
+import ssl
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+from urllib.parse import urlencode, urlsplit
+
+from cli import serving
+from domain import errors
+
+if TYPE_CHECKING:
+    from config import settings
+
+DEFAULT = "agent.toml"
+TOKEN_FILE = "STAKESIDE_TOKEN_FILE"
+MAX_ANSWER = 4 << 20
+TIMEOUT_S = 15.0
+OK, NO, UNUSABLE = 0, 1, 2
+_TOKEN = re.compile(r"stk_[A-Za-z0-9_-]{43}\Z")
+Json = dict[str, object]
+
+
+class Refused(errors.StakesideError):
+    """The agent's answer is no. `status` is HTTP's."""
+
+    def __init__(self, status: int, title: str, detail: str) -> None:
+        self.status = status
+        super().__init__(f"{title}: {detail}" if detail else title)
+
+
+class Agent:
+    """A running agent. `token` None asks as a guest."""
+
+    def __init__(self, base: str, *, token: str | None, ca_file: Path | None = None) -> None:
+        self.base = base
+        self._token = token
+        self._ca_file = ca_file
+
+    def alive(self) -> bool:
+        """Whether an agent answers there at all."""
+        try:
+            answer = self.ask("GET", "/healthz", fail=False)[1]
+        except errors.StakesideError:
+            return False
+        return isinstance(answer.get("alive"), bool)
+
+    def get(self, path: str, **query: object) -> Json:
+        given = {name: value for name, value in query.items() if value is not None}
+        return self.ask("GET", path + (f"?{urlencode(given)}" if given else ""))[1]
+
+    def post(self, path: str, body: Mapping[str, object]) -> Json:
+        return self.ask("POST", path, body)[1]
+
+    def ask(
+        self, method: str, path: str, body: Mapping[str, object] | None = None, *, fail: bool = True
+    ) -> tuple[int, Json]:
+        """Raises Refused for a no, Transient when nobody answers or when the agent asks to come back later."""
+        headers = {"Accept": "application/json"}
+        if self._token is not None:
+            headers["Authorization"] = f"Bearer {self._token}"
+        data = None
+        if body is not None:
+            data, headers["Content-Type"] = json.dumps(body).encode(), "application/json"
+        status, answer = self._exchange(method, path, data, headers)
+        if status < 400 or not fail:
+            return status, answer
+        title, detail = str(answer.get("title", "refused")), str(answer.get("detail", ""))
+        if status in (429, 503):
+            raise errors.Transient(f"{title}: {detail}", cure="try again later")
+        if status == 401:
+            raise errors.BadConfig(f"{title}: {detail}", cure=f"name your token's file by --auth-file or {TOKEN_FILE}")
+        raise Refused(status, title, detail)
+
+    def _exchange(self, method: str, path: str, data: bytes | None, headers: dict[str, str]) -> tuple[int, Json]:
+        connection = self._connection()
+        try:
+            connection.request(method, path, body=data, headers=headers)
+            response = connection.getresponse()
+            text, status = response.read(MAX_ANSWER + 1), response.status
+        except ssl.SSLCertVerificationError as error:
+            raise errors.BadConfig(
+                f"the agent's certificate is not trusted: {error.verify_message}",
+                value=self.base,
+                cure="name the authority's certificate by --ca-file",
+            ) from None
+        except (OSError, http.client.HTTPException) as error:
+            raise errors.Transient(
+                f"no agent answers there: {type(error).__name__}",
+                value=self.base,
+                cure="is it running, with this settings file?",
+            ) from None
+        finally:
+            connection.close()
+        try:
+            value: object = json.loads(text) if text else {}
+        except (ValueError, RecursionError):
+            value = None
+        if not isinstance(value, dict):
+            raise errors.BadAnswer("the answer is not JSON", value=text[:80], cure="is another program on this port?")
+        return status, cast("Json", value)
+
+    def _connection(self) -> http.client.HTTPConnection:
+        parts = urlsplit(self.base)
+        host, port = parts.hostname or "", parts.port
+        if parts.scheme == "http":
+            return http.client.HTTPConnection(host, port, timeout=TIMEOUT_S)
+        try:
+            context = ssl.create_default_context(cafile=None if self._ca_file is None else str(self._ca_file))
+        except OSError as error:
+            raise errors.BadConfig("the certificate file cannot be read", value=str(error)) from None
+        return http.client.HTTPSConnection(host, port, timeout=TIMEOUT_S, context=context)
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    """What every command that talks to an agent takes."""
+    parser.add_argument("--config", type=Path, default=Path(DEFAULT), metavar="FILE", help=f"default: {DEFAULT}")
+    parser.add_argument("--auth-file", type=Path, metavar="FILE", help=f"your token's file; default: ${TOKEN_FILE}")
+    parser.add_argument("--ca-file", type=Path, metavar="FILE", help="the authority of the agent's TLS certificate")
+    parser.add_argument("--json", action="store_true", help="print the answer as one JSON object")
+
+
+def load(args: argparse.Namespace) -> settings.AgentSettings:
+    from config import settings
+
+    return settings.load_agent(args.config, os.environ)
+
+
+def agent(args: argparse.Namespace, loaded: settings.AgentSettings | None = None) -> Agent:
+    """The running agent of these settings, with the caller's token if one is named."""
+    return Agent(base(loaded or load(args)), token=_token(args), ca_file=args.ca_file)
+
+
+def _token(args: argparse.Namespace) -> str | None:
+    from config import settings
+
+    named = args.auth_file or (Path(os.environ[TOKEN_FILE]) if os.environ.get(TOKEN_FILE) else None)
+    if named is None:
+        return None
+    token = settings.read_secret(named, what="the token file")
+    if not _TOKEN.match(token):
+        raise errors.BadConfig("the file holds no token", value=str(named), cure="one begins with stk_")
+    return token
+
+
+def base(loaded: settings.AgentSettings) -> str:
+    """Where the running agent listens: its port file beside the book, else the configured port."""
+    from config import settings
+
+    port = loaded.web.port
+    file = settings.port_file(loaded.agent.store)
+    if file is not None and file.exists():
+        text = file.read_text().strip()
+        port = int(text) if text.isdecimal() else port
+    host = "127.0.0.1" if loaded.web.host in ("0.0.0.0", "::") else loaded.web.host
+    scheme = "http" if getattr(loaded.web, "tls", None) is None else "https"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+
+
+def finish(args: argparse.Namespace, answer: Json, lines: list[str], *, code: int = OK) -> int:
+    """Print an answer as it was asked for."""
+    sys.stdout.write(json.dumps(answer) + "\n" if args.json else "".join(f"{line}\n" for line in lines))
+    return code
+
+
+def refused(args: argparse.Namespace, error: Refused) -> int:
+    """The answer is no, and why: one line, or the same as JSON."""
+    if args.json:
+        sys.stdout.write(json.dumps({"refused": {"status": error.status, "why": error.what}}) + "\n")
+    else:
+        sys.stderr.write(f"refused: {plain(error.what)}\n")
+    return NO
+
+
+def plain(value: object) -> str:
+    """Foreign text for a terminal."""
+    text = str(value)
+    return text if text.isprintable() else repr(text)
+
+
+def outline(answer: object) -> list[str]:
+    return serving.outline(answer)
