@@ -2,7 +2,8 @@
 
 All numbers are wei per unit of gas, and integers throughout. A replacement follows geth's rule (`core/txpool/legacypool/list.go`): tip and fee
 cap each strictly higher and at least 110 % of what they replace; the division rounds up here, where geth's rounds down, so nothing that is
-asked for here is refused there. Above the caps we wait and do not drop: what was signed stays in the pool, and fees fall again.
+asked for here is refused there. Above the caps we wait and do not drop: what was signed stays in the pool, and fees fall again. Nothing but a
+cancel offers the last tenth below the caps: what cannot be outbid cannot be cancelled.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import TypeAlias
 import msgspec
 
 from agent.delegations import terms
+from domain import intent as intents
 
 BUMP_PERCENT = 110
 HEADROOM = 2
@@ -42,32 +44,52 @@ Answer: TypeAlias = Quote | Wait
 
 
 def quote(history: FeeHistory, caps: Caps) -> Answer:
-    """The median tip, and a cap with headroom, never above the policy's. Wait: the next block's base fee alone is beyond it."""
-    tip = min(max(_median(history.tips), 1), caps.max_tip)
+    """The median tip, and a cap with headroom, never above `most`. Wait: the next block's base fee alone is beyond it."""
+    allowed = most(caps, "original")
+    tip = min(max(_median(history.tips), 1), allowed.max_tip)
     least = history.base_fee_next + tip
-    if least > caps.max_fee:
-        return Wait(f"the next block asks {least} wei per gas, the cap is {caps.max_fee}")
-    return Quote(tip, min(HEADROOM * history.base_fee_next + tip, caps.max_fee))
+    if least > allowed.max_fee:
+        return Wait(f"the next block asks {least} wei per gas, {allowed.max_fee} is the most ({_reserve(caps)})")
+    return Quote(tip, min(HEADROOM * history.base_fee_next + tip, allowed.max_fee))
 
 
-def bump(previous: Sequence[tuple[int, int]], market: Answer, caps: Caps) -> Answer:
+def bump(
+    previous: Sequence[tuple[int, int]], market: Answer, caps: Caps, *, kind: intents.AttemptKind = "bump"
+) -> Answer:
     """What replaces everything offered before at the nonce: `previous` are all (tip, max_fee), in any order.
 
-    Never lower than any of them, never lower than the market. Used for cancels too."""
+    Never lower than any of them. Never lower than the market either, which a bump waits for; a cancel does not: below the market too it takes
+    the place of what it cancels."""
     if isinstance(market, Wait):
-        return market
+        if kind != "cancel":
+            return market
+        market = Quote(0, 0)
     tip = max([market.tip, *(raised(old) for old, _ in previous)])
     max_fee = max([market.max_fee, tip, *(raised(old) for _, old in previous)])
-    if tip > caps.max_tip:
-        return Wait(f"a replacement has to tip {tip} wei per gas, the cap is {caps.max_tip}")
-    if max_fee > caps.max_fee:
-        return Wait(f"a replacement has to offer {max_fee} wei per gas, the cap is {caps.max_fee}")
+    allowed = most(caps, kind)
+    if tip > allowed.max_tip:
+        return Wait(f"a {kind} has to tip {tip} wei per gas, {allowed.max_tip} is the most ({_reserve(caps)})")
+    if max_fee > allowed.max_fee:
+        return Wait(f"a {kind} has to offer {max_fee} wei per gas, {allowed.max_fee} is the most ({_reserve(caps)})")
     return Quote(tip, max_fee)
+
+
+def most(caps: Caps, kind: intents.AttemptKind) -> Caps:
+    """What an attempt may offer. One replacement's room below the caps is a cancel's alone, so that there can always be one."""
+    if kind == "cancel":
+        return caps
+    room = Caps(max_fee=caps.max_fee * 100 // BUMP_PERCENT, max_tip=caps.max_tip * 100 // BUMP_PERCENT)
+    # Below two wei there is no room for two.
+    return Caps(max_fee=max(room.max_fee, 1), max_tip=max(room.max_tip, 1))
 
 
 def raised(old: int) -> int:
     """The least number that replaces `old`: 110 %, rounded up, and one wei more at least."""
     return max(old + 1, -(-old * BUMP_PERCENT // 100))
+
+
+def _reserve(caps: Caps) -> str:
+    return f"caps {caps.max_fee} and tip {caps.max_tip}, of which a cancel keeps the last tenth"
 
 
 def _median(values: Sequence[int]) -> int:

@@ -182,7 +182,7 @@ class ConfirmService:
     async def _bump(self, one: following.Open, output: tracker.Bump, market: fees.Answer) -> bool:
         """Freeze it; True when it was. Above the caps, or without a lease, what is signed stays as it is and says why."""
         previous = [(item.unsigned.tip, item.unsigned.max_fee) for item in one.frozen]
-        quote = fees.bump(previous, market, self._the.policy.caps)
+        quote = fees.bump(previous, market, self._the.policy.caps, kind=output.kind)
         fence = self._the.guard.token() or self._the.guard.following()
         faults.point("confirm.before_bump")
         async with self._the.book.write() as c:

@@ -7,6 +7,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from agent.delegations import fees
+from domain import intent
 from tests.delegations.factory import GWEI
 
 CAPS = fees.Caps(max_fee=100 * GWEI, max_tip=3 * GWEI)
@@ -35,30 +36,51 @@ def test_a_replacement_passes_geths_rule_against_everything_before(
     assert found.tip <= found.max_fee
 
 
-@given(previous=st.lists(OFFERS, min_size=1, max_size=6), base=WEI, tip=WEI, most=WEI, most_tip=WEI)
+CAPPED = st.tuples(WEI, WEI).map(lambda pair: fees.Caps(max_fee=max(*pair, 1), max_tip=max(min(pair), 1)))
+
+
+@given(
+    previous=st.lists(OFFERS, min_size=1, max_size=6),
+    base=WEI,
+    tip=WEI,
+    caps=CAPPED,
+    kind=st.sampled_from(["bump", "cancel"]),
+)
 def test_no_replacement_passes_the_caps(
-    previous: list[tuple[int, int]], base: int, tip: int, most: int, most_tip: int
+    previous: list[tuple[int, int]], base: int, tip: int, caps: fees.Caps, kind: intent.AttemptKind
 ) -> None:
-    assume(0 < most_tip <= most)
-    caps = fees.Caps(max_fee=most, max_tip=most_tip)
-    found = fees.bump(previous, fees.quote(fees.FeeHistory(base, (tip,)), caps), caps)
+    found = fees.bump(previous, fees.quote(fees.FeeHistory(base, (tip,)), caps), caps, kind=kind)
     if isinstance(found, fees.Quote):
-        assert found.max_fee <= most
-        assert found.tip <= most_tip
+        assert found.max_fee <= caps.max_fee
+        assert found.tip <= caps.max_tip
+        assert all(geth_replaces(old, (found.tip, found.max_fee)) for old in previous)
 
 
-@given(base=WEI, tips=st.lists(WEI, max_size=30), most=WEI, most_tip=WEI)
+@given(base=WEI, tips=st.lists(WEI, max_size=30), caps=CAPPED)
 def test_a_quote_covers_the_next_block_and_no_quote_passes_the_caps(
-    base: int, tips: list[int], most: int, most_tip: int
+    base: int, tips: list[int], caps: fees.Caps
 ) -> None:
-    assume(0 < most_tip <= most)
-    caps = fees.Caps(max_fee=most, max_tip=most_tip)
     found = fees.quote(fees.FeeHistory(base, tuple(tips)), caps)
     if isinstance(found, fees.Quote):
-        assert base + found.tip <= found.max_fee <= most
-        assert 0 < found.tip <= most_tip
-    else:
-        assert base + 1 > most - most_tip
+        assert base + found.tip <= found.max_fee <= caps.max_fee
+        assert 0 < found.tip <= caps.max_tip
+
+
+@given(base=WEI, tip=WEI, bumps=st.integers(0, 60), caps=CAPPED)
+def test_whatever_was_offered_can_still_be_cancelled(base: int, tip: int, bumps: int, caps: fees.Caps) -> None:
+    """The reason for the room below the caps. With caps under two wei nothing fits under anything."""
+    assume(caps.max_tip > 1)
+    market = fees.quote(fees.FeeHistory(base, (tip,)), caps)
+    assume(isinstance(market, fees.Quote))
+    assert isinstance(market, fees.Quote)
+    offered = [(market.tip, market.max_fee)]
+    for _ in range(bumps):
+        found = fees.bump(offered, market, caps)
+        if isinstance(found, fees.Wait):
+            break
+        offered.append((found.tip, found.max_fee))
+    assert isinstance(fees.bump(offered, market, caps, kind="cancel"), fees.Quote)
+    assert isinstance(fees.bump(offered, fees.Wait("a spike"), caps, kind="cancel"), fees.Quote)
 
 
 @pytest.mark.parametrize(
@@ -86,11 +108,14 @@ def test_empty_blocks_ask_for_one_wei() -> None:
 
 
 def test_a_tip_beyond_its_cap_is_offered_at_the_cap() -> None:
-    assert fees.quote(fees.FeeHistory(GWEI, (9 * GWEI,)), CAPS) == fees.Quote(tip=3 * GWEI, max_fee=5 * GWEI)
+    most = 3 * GWEI * 100 // 110
+    assert fees.quote(fees.FeeHistory(GWEI, (9 * GWEI,)), CAPS) == fees.Quote(tip=most, max_fee=2 * GWEI + most)
 
 
 def test_headroom_ends_at_the_cap() -> None:
-    assert fees.quote(fees.FeeHistory(60 * GWEI, (GWEI,)), CAPS) == fees.Quote(tip=GWEI, max_fee=100 * GWEI)
+    assert fees.quote(fees.FeeHistory(60 * GWEI, (GWEI,)), CAPS) == fees.Quote(
+        tip=GWEI, max_fee=100 * GWEI * 100 // 110
+    )
 
 
 def test_a_base_fee_beyond_the_cap_is_waited_out() -> None:
@@ -115,3 +140,7 @@ def test_a_replacement_never_goes_down_with_the_market() -> None:
 
 def test_while_the_market_is_beyond_the_cap_nothing_is_replaced() -> None:
     assert fees.bump([(1, 1)], fees.Wait("too dear"), CAPS) == fees.Wait("too dear")
+
+
+def test_a_cancel_does_not_wait_for_the_market() -> None:
+    assert fees.bump([(10, 100)], fees.Wait("too dear"), CAPS, kind="cancel") == fees.Quote(11, 110)
