@@ -22,7 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from domain import errors
 from earnings import tables
 from earnings.migrations import HEAD
-from kit import migrations
+from kit import databases, migrations
 
 Connection = AsyncConnection
 
@@ -137,7 +137,9 @@ def _take_lock(path: Path) -> int:
 
 def _engine(url: str, *, begin: str, size: int, snapshot: bool = False) -> AsyncEngine:
     """`snapshot`: all statements of a transaction see one state, as SQLite's always do, and write nothing."""
-    engine = create_async_engine(url, pool_size=size, max_overflow=0, pool_timeout=30)
+    # Named on the server: a copy or a restore must see that a hub is running.
+    named = {"server_settings": {"application_name": databases.session_name("hub")}} if "asyncpg" in url else {}
+    engine = create_async_engine(url, pool_size=size, max_overflow=0, pool_timeout=30, connect_args=named)
     if engine.dialect.name != "sqlite":
         read_only = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
         return engine.execution_options(**read_only) if snapshot else engine

@@ -280,9 +280,9 @@ class PostgreSQL:
             ) from error
 
 
-def session_name() -> str:
+def session_name(what: str = "process") -> str:
     """What the server shows of this process; it cuts longer names."""
-    return f"stakeside process {os.getpid()} on {socket.gethostname()}"[:63]
+    return f"stakeside {what} {os.getpid()} on {socket.gethostname()}"[:63]
 
 
 _LOCK_KEY = "hashtextextended('stakeside book ' || current_schema(), 0)"

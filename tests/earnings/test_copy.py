@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,11 +19,12 @@ KINDS = (copy.BOOK,)
 FRAMES = factory.frames(2)
 DEPLOYMENT = factory.document().digest()
 EXPECT = {"deployment": hashing.hex0x(DEPLOYMENT)}
+Place = Callable[[str], str]
 WAYS = [("sqlite", "postgresql"), ("postgresql", "sqlite")]
 
 
 @pytest.fixture
-def place(request: pytest.FixtureRequest, tmp_path: Path):
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     def empty(kind: str) -> str:
         if kind == "sqlite":
             return f"sqlite:///{tmp_path / os.urandom(4).hex()}.db"
@@ -40,7 +42,7 @@ async def _filled(url: str) -> None:
 
 
 @pytest.mark.parametrize(("there", "here"), WAYS)
-async def test_a_hub_goes_on_in_the_other_database(there: str, here: str, place, tmp_path: Path) -> None:
+async def test_a_hub_goes_on_in_the_other_database(there: str, here: str, place: Place, tmp_path: Path) -> None:
     old, new = place(there), place(here)
     async with hub.running(tmp_path, store=old) as h:
         await h.seal(FRAMES[0])
@@ -53,7 +55,7 @@ async def test_a_hub_goes_on_in_the_other_database(there: str, here: str, place,
 
 
 @pytest.mark.parametrize(("there", "here"), WAYS)
-async def test_every_table_of_a_hub_is_copied_and_restored(there: str, here: str, place, tmp_path: Path) -> None:
+async def test_every_table_of_a_hub_is_copied_and_restored(there: str, here: str, place: Place, tmp_path: Path) -> None:
     old, new = place(there), place(here)
     await _filled(old)
     done = await copying.copy(old, new, KINDS)
@@ -65,7 +67,7 @@ async def test_every_table_of_a_hub_is_copied_and_restored(there: str, here: str
     assert (await copying.digest(restored, KINDS)).whole.hex() == manifest.digest == done.source.whole.hex()
 
 
-async def test_a_backup_beside_a_running_hub_is_whole(place, tmp_path: Path) -> None:
+async def test_a_backup_beside_a_running_hub_is_whole(place: Place, tmp_path: Path) -> None:
     async with hub.running(tmp_path, store=place("sqlite")) as h:
         await h.seal(FRAMES[0])
         url = str(next(path for path in tmp_path.iterdir() if path.suffix == ".db"))
@@ -79,7 +81,7 @@ async def test_a_backup_beside_a_running_hub_is_whole(place, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
-async def test_a_running_hub_is_neither_moved_nor_replaced(kind: str, place, tmp_path: Path) -> None:
+async def test_a_running_hub_is_neither_moved_nor_replaced(kind: str, place: Place, tmp_path: Path) -> None:
     url = place(kind)
     opened = await book.open_book(url, deployment=DEPLOYMENT)
     try:
@@ -92,7 +94,7 @@ async def test_a_running_hub_is_neither_moved_nor_replaced(kind: str, place, tmp
         await opened.close()
 
 
-async def test_a_restored_hub_says_so_in_its_book(place, tmp_path: Path) -> None:
+async def test_a_restored_hub_says_so_in_its_book(place: Place, tmp_path: Path) -> None:
     url, here = place("sqlite"), place("sqlite")
     await (await book.open_book(url, deployment=DEPLOYMENT)).close()
     await backups.take(url, tmp_path / "backup", KINDS, at_s=5)
