@@ -23,8 +23,8 @@ _PAGE = 500
 
 
 async def problems(c: Connection, *, intent_id: bytes | None = None, moving: bool = False) -> list[str]:
-    """Of one intent, or of the whole book with its history and every signed byte. `moving`: as it is now must also be what the chain's
-    own rows show (a book that was indexed anew has its intents before it has those)."""
+    """Of one intent, or of the whole book with its history and every signed byte. `moving`: in the middle of a transaction, when what it
+    claims of the chain must be in the chain's own rows too (a book that is indexed anew has its intents before it has those)."""
     if intent_id is not None:
         return [
             text for row in await c.rows(_facts().where(intent.c.id == intent_id)) for text in _of(row, moving=moving)
@@ -94,19 +94,19 @@ def _of(row: AnyRow, *, moving: bool) -> Iterator[str]:
         return
     if row.moves != row.transitions:
         yield f"{who} moved {row.moves} times but has {row.transitions} transitions"
-    yield from (f"{who} is {row.state} but {text}" for text in _held(row))
+    yield from (f"{who} is {row.state} but {text}" for text in _held(row, moving=moving))
     yield from (f"{who} is {row.state} but {text}" for text in _found(row, moving=moving))
 
 
-def _held(row: AnyRow) -> Iterator[str]:
-    """What a nonce goes with."""
+def _held(row: AnyRow, *, moving: bool) -> Iterator[str]:
+    """What a nonce goes with. On its way to reserved an intent may have the rows before it has the state."""
     if row.nonce is None:
         if row.state not in _NEVER_HELD | _MAY_HOLD:
             yield "holds no nonce"
         if row.reserved is not None or row.attempts or row.signatures:
             yield "has a reservation, an attempt or a signature without a nonce"
         return
-    if row.state in _NEVER_HELD:
+    if row.state in _NEVER_HELD and not (moving and row.state in domain_intent.UNSENT):
         yield f"holds nonce {row.nonce}"
     if (row.slot_chain, row.slot_account) != (row.chain_id, row.account):
         yield f"holds nonce {row.nonce} of another account"

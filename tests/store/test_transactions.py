@@ -1,0 +1,281 @@
+"""Nonces, frozen and signed transactions, what was sent and where it was found: nothing twice, nothing else than what was frozen."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+from coincurve import PrivateKey
+
+from domain import errors, transaction
+from store import attempts, blocks, inclusions, intents, reservations, slots
+from store.book import Book
+from tests.store import belt, factory
+
+WHERE: dict[str, Any] = {"chain_id": belt.CHAIN, "account": belt.ACCOUNT}
+
+
+async def test_the_next_nonce_is_the_highest_slot_plus_one_or_the_floor(book: Book) -> None:
+    async with book.write() as c:
+        given: list[int] = []
+        for number, floor in enumerate((7, 0, 3, 8, 12, 5)):
+            of = await belt.propose(c, belt.wanted(str(number)))
+            given.append((await belt.reserve(c, of, floor=floor)).nonce)
+        assert given == [7, 8, 9, 10, 12, 13]
+        assert await slots.highest(c, belt.CHAIN, belt.ACCOUNT) == 13
+
+
+async def test_an_intent_holds_one_nonce_and_only_its_own_accounts(book: Book) -> None:
+    async with book.write() as c:
+        of = await belt.bring(c, "reserved")
+        with pytest.raises(errors.StoreError, match="holds nonce 0 already"):
+            await slots.reserve(c, **WHERE, intent=of.id, floor=0, fence=1, at_s=1)
+        other = await belt.propose(c, belt.wanted("b"))
+        with pytest.raises(errors.StoreError, match="no such intent"):
+            await slots.reserve(c, chain_id=1, account=belt.ACCOUNT, intent=other.id, floor=0, fence=1, at_s=1)
+        with pytest.raises(errors.StoreError, match="no such intent"):
+            await slots.reserve(c, chain_id=belt.CHAIN, account=b"\x02" * 20, intent=other.id, floor=0, fence=1, at_s=1)
+
+
+async def test_a_slot_stays_taken_when_its_intent_is_final(book: Book) -> None:
+    async with book.write() as c:
+        await belt.bring(c, "superseded", belt.wanted("a"))
+        assert await slots.open(c, belt.CHAIN, belt.ACCOUNT) == []
+        of = await belt.propose(c, belt.wanted("b"))
+        assert (await belt.reserve(c, of)).nonce == 1
+
+
+async def test_a_stale_lease_token_reserves_freezes_and_signs_nothing(book: Book) -> None:
+    async with book.write() as c:
+        first = await belt.propose(c, belt.wanted("a"))
+        await belt.reserve(c, first, fence=5)
+        await intents.move(c, first.id, expect="new", to="planned", why="", at_s=1)
+        await intents.move(c, first.id, expect="planned", to="reserved", why="", at_s=1)
+        second = await belt.propose(c, belt.wanted("b"))
+        with pytest.raises(errors.StoreError, match="the lease token 4 is stale: this account was served under 5"):
+            await slots.reserve(c, **WHERE, intent=second.id, floor=0, fence=4, at_s=1)
+        with pytest.raises(errors.StoreError, match="stale"):
+            await belt.keep(c, first.id, fence=4)
+        await belt.keep(c, first.id, fence=6)
+        assert await slots.highest_fence(c, belt.CHAIN, belt.ACCOUNT) == 6
+        bump = attempts.Attempt(first.id, 1, "bump", belt.unsigned(0, tip=10**10), "[]", 5, 1)
+        with pytest.raises(errors.StoreError, match="stale"):
+            await attempts.freeze(c, bump)
+        await attempts.freeze(c, msgspec.structs.replace(bump, fence=6))
+
+
+async def test_an_attempt_has_the_slots_nonce_and_the_next_number(book: Book) -> None:
+    async with book.write() as c:
+        of = await belt.bring(c, "reserved")
+        plain = attempts.Attempt(of.id, 1, "bump", belt.unsigned(0), "[]", 1, 1)
+        wrong: list[tuple[attempts.Attempt, str]] = [
+            (msgspec.structs.replace(plain, number=2), "next attempt is number 1"),
+            (msgspec.structs.replace(plain, number=0), "next attempt is number 1"),
+            (msgspec.structs.replace(plain, unsigned=belt.unsigned(1)), "another nonce than 0"),
+            (
+                msgspec.structs.replace(plain, unsigned=belt.unsigned(0, chain_id=1)),
+                "another nonce than 0 on chain 31337",
+            ),
+            (msgspec.structs.replace(plain, unsigned=belt.unsigned(0, gas=transaction.MAX_GAS + 1)), "more than"),
+            (msgspec.structs.replace(plain, kind="original"), "only attempt 0 is the original"),
+            (msgspec.structs.replace(plain, unsigned=belt.unsigned(0, to=b"\x02" * 20)), "does what the original does"),
+            (msgspec.structs.replace(plain, unsigned=belt.unsigned(0, value=1)), "does what the original does"),
+            (msgspec.structs.replace(plain, kind="cancel"), "a cancel sends nothing"),
+            (msgspec.structs.replace(plain, intent=b"\x01" * 32), "needs a nonce slot"),
+        ]
+        for item, said in wrong:
+            with pytest.raises(errors.StoreError, match=said):
+                await attempts.freeze(c, item)
+        assert len(await attempts.of_intent(c, of.id)) == 1
+
+
+async def test_what_is_to_be_signed_comes_lowest_nonce_first_without_what_was_given_up(book: Book) -> None:
+    async with book.write() as c:
+        made = [await belt.bring(c, "reserved", belt.wanted(key)) for key in "abc"]
+        await belt.bring(c, "signed", belt.wanted("d"))
+        cancel = belt.unsigned(1, to=belt.ACCOUNT, data=b"", gas=21_000)
+        await attempts.freeze(c, attempts.Attempt(made[1].id, 1, "cancel", cancel, "[]", 1, 1))
+        found = await attempts.unsigned(c, belt.CHAIN, belt.ACCOUNT, 9)
+        assert [(one.unsigned.nonce, one.kind) for one in found] == [(0, "original"), (1, "cancel"), (2, "original")]
+        assert len(await attempts.unsigned(c, belt.CHAIN, belt.ACCOUNT, 2)) == 2
+        assert await attempts.unsigned(c, 1, belt.ACCOUNT, 9) == []
+
+
+async def test_what_was_frozen_comes_back_exactly(book: Book) -> None:
+    widest = (1 << 256) - 1
+    async with book.write() as c:
+        of = await belt.propose(c)
+        await slots.reserve(c, **WHERE, intent=of.id, floor=0, fence=1, at_s=1)
+        tx = belt.unsigned(0, tip=widest, max_fee=widest, gas=transaction.MAX_GAS, value=widest, data=bytes(range(256)))
+        item = attempts.Attempt(of.id, 0, "original", tx, '[{"kind":"Delegated"}]', 1, 1)
+        await attempts.freeze(c, item)
+        assert await attempts.of_intent(c, of.id) == [item]
+
+
+async def test_a_signed_transaction_that_is_not_the_frozen_one_is_refused_field_by_field(book: Book) -> None:
+    changes: dict[str, object] = {
+        "chain_id": 1, "nonce": 1, "tip": 1, "max_fee": 1, "gas": 1, "to": b"\x02" * 20, "value": 1, "data": b"",
+    }  # fmt: skip
+    assert set(changes) == set(transaction.Unsigned.__struct_fields__)
+    async with book.write() as c:
+        of = await belt.bring(c, "reserved")
+        for name, value in changes.items():
+            made = belt.sign(msgspec.structs.replace(belt.unsigned(0), **{name: value}))
+            with pytest.raises(errors.StoreError, match=f"another {name} than the frozen one"):
+                await attempts.save_signed(c, of.id, 0, hash=made.hash, raw=made.raw, fence=1, at_s=1)
+        made = belt.sign(belt.unsigned(0), PrivateKey(b"\x12" * 32))
+        with pytest.raises(errors.StoreError, match="signed by another account"):
+            await attempts.save_signed(c, of.id, 0, hash=made.hash, raw=made.raw, fence=1, at_s=1)
+        made = belt.sign(belt.unsigned(0))
+        with pytest.raises(errors.StoreError, match="not that of the raw"):
+            await attempts.save_signed(c, of.id, 0, hash=b"\x01" * 32, raw=made.raw, fence=1, at_s=1)
+        with pytest.raises(errors.BadAnswer):
+            await attempts.save_signed(c, of.id, 0, hash=made.hash, raw=made.raw[:-1], fence=1, at_s=1)
+        with pytest.raises(errors.StoreError, match="no such attempt"):
+            await attempts.save_signed(c, of.id, 1, hash=made.hash, raw=made.raw, fence=1, at_s=1)
+        assert await attempts.signed_of(c, of.id) == []
+
+
+async def test_one_signature_is_kept_for_an_attempt_and_the_same_again_changes_nothing(book: Book) -> None:
+    async with book.write() as c:
+        of = await belt.bring(c, "reserved")
+        made = await belt.keep(c, of.id)
+        await attempts.save_signed(c, of.id, 0, hash=made.hash, raw=made.raw, fence=1, at_s=999)
+        other = belt.KEY.sign_recoverable(made.unsigned.digest(), hasher=None, custom_nonce=_other_nonce())
+        raw = transaction.join(made.unsigned, other[:64] + bytes([27 + other[64]]))
+        twin = transaction.parse(raw)
+        assert (twin.unsigned, twin.sender) == (made.unsigned, made.sender)
+        assert twin.hash != made.hash
+        with pytest.raises(errors.StoreError, match="another signature is kept"):
+            await attempts.save_signed(c, of.id, 0, hash=twin.hash, raw=twin.raw, fence=1, at_s=1)
+        (kept,) = await attempts.signed_of(c, of.id)
+        assert (kept.raw, kept.hash, kept.signed_at_s) == (made.raw, made.hash, 103)
+        assert await attempts.by_hash(c, made.hash) == kept
+        assert await attempts.by_hash(c, twin.hash) is None
+
+
+def _other_nonce() -> Any:
+    """RFC 6979 lets further data in, which gives another valid signature of the same digest."""
+    from coincurve._libsecp256k1 import ffi  # type: ignore[attr-defined]
+
+    extra = ffi.new("unsigned char[32]", b"\x07" * 32)
+    return (ffi.NULL, extra)
+
+
+async def test_nothing_is_signed_for_an_intent_that_is_over(book: Book) -> None:
+    async with book.write() as c:
+        of = await belt.bring(c, "reserved")
+        await intents.move(c, of.id, expect="reserved", to="superseded", why="", at_s=1)
+        with pytest.raises(errors.StoreError, match="superseded: nothing is signed"):
+            await belt.keep(c, of.id)
+        assert await attempts.unsigned(c, belt.CHAIN, belt.ACCOUNT, 9) == []
+
+
+async def test_sends_are_counted_and_only_of_what_was_kept(book: Book) -> None:
+    async with book.write() as c:
+        of = await belt.bring(c, "signed")
+        (kept,) = await attempts.signed_of(c, of.id)
+        assert await attempts.broadcasts(c, of.id) == []
+        await attempts.sent(c, kept.hash, hint="already known", at_s=5)
+        await attempts.sent(c, kept.hash, hint="hostile \0 words", at_s=9)
+        assert await attempts.broadcasts(c, of.id) == [attempts.Broadcast(kept.hash, 2, 5, 9, "hostile \\x00 words")]
+    with pytest.raises(errors.StoreError):
+        async with book.write() as c:
+            await attempts.sent(c, b"\x01" * 32, hint="", at_s=5)
+
+
+async def test_an_inclusion_leaves_with_its_block_and_is_found_again_when_the_block_returns(book: Book) -> None:
+    async with book.write() as c:
+        of = await belt.bring(c, "included")
+        first = await inclusions.standing(c, of.id)
+        assert first is not None
+        again = msgspec.structs.replace(first, id=0, seen_at_s=200)
+        assert await inclusions.save(c, again) == first.id
+        elsewhere = msgspec.structs.replace(again, block_number=6, block_hash=factory.header(6).hash)
+        with pytest.raises(errors.StoreError, match="another inclusion of the intent stands"):
+            await inclusions.save(c, elsewhere)
+        await inclusions.orphan(c, first.id, 201)
+        await intents.move(c, of.id, expect="included", to="pending", why="reorged", at_s=201)
+        other = await inclusions.save(c, elsewhere)
+        await inclusions.orphan(c, other, 202)
+        back = await inclusions.save(c, again)
+        await intents.move(c, of.id, expect="pending", to="included", why="back", at_s=203)
+        await inclusions.finalize(c, back, 204)
+        found = await inclusions.of_intent(c, of.id)
+        assert [(one.block_number, one.orphaned_at_s, one.final_at_s) for one in found] == [
+            (5, 201, None),
+            (6, 202, None),
+            (5, None, 204),
+        ]
+        assert await intents.audit(c) == []
+
+
+async def test_what_is_final_is_never_put_aside_and_what_was_put_aside_never_final(book: Book) -> None:
+    async with book.write() as c:
+        of = await belt.bring(c, "included")
+        found = await inclusions.standing(c, of.id)
+        assert found is not None
+        await inclusions.finalize(c, found.id, 5)
+        for again in (inclusions.orphan, inclusions.finalize):
+            with pytest.raises(errors.StoreError, match="no such inclusion"):
+                await again(c, found.id, 6)
+        other = await belt.bring(c, "included", belt.wanted("b"), height=9)
+        gone = await inclusions.standing(c, other.id)
+        assert gone is not None
+        await inclusions.orphan(c, gone.id, 7)
+        for again in (inclusions.orphan, inclusions.finalize):
+            with pytest.raises(errors.StoreError, match="no such inclusion"):
+                await again(c, gone.id, 8)
+
+
+async def test_a_reservation_counts_until_it_is_released_once(book: Book) -> None:
+    async with book.write() as c:
+        for number, action in enumerate(("delegate", "delegate", "undelegate")):
+            await belt.bring(c, "reserved", belt.wanted(str(number), amount=(1 << 255) + number, action=action))
+        spent = await reservations.spent(c, account=belt.ACCOUNT, since_s=0)
+        gas = 200_000 * 3 * 10**9
+        assert spent == reservations.Spent(3 * (1 << 255) + 3, 0, 3 * gas, 3)  # past 256 bits, and exact
+        some = await reservations.spent(
+            c, account=belt.ACCOUNT, since_s=0, protocol=factory.PROTOCOL, action="delegate"
+        )
+        assert some.count == 2
+        assert (await reservations.spent(c, account=belt.ACCOUNT, since_s=103)).count == 0
+        assert (await reservations.spent(c, account=b"\x02" * 20, since_s=0)) == reservations.Spent(0, 0, 0, 0)
+        first = belt.wanted("0", amount=1 << 255).id
+        await intents.move(c, first, expect="reserved", to="superseded", why="", at_s=1)
+        await reservations.release(c, first, "another transaction took the nonce", 150)
+        assert (await reservations.spent(c, account=belt.ACCOUNT, since_s=0)).count == 2
+        with pytest.raises(errors.StoreError, match="no reservation to release"):
+            await reservations.release(c, first, "again", 151)
+        kept = await reservations.of_intent(c, first)
+        assert kept is not None
+        assert (kept.released_at_s, kept.why_released) == (150, "another transaction took the nonce")
+
+
+async def test_a_cancel_that_was_mined_ends_the_intent_as_cancelled(book: Book) -> None:
+    async with book.write() as c:
+        of = await belt.bring(c, "pending")
+        cancel = belt.unsigned(0, tip=10**10, max_fee=10**11, to=belt.ACCOUNT, data=b"", gas=21_000)
+        await attempts.freeze(c, attempts.Attempt(of.id, 1, "cancel", cancel, "[]", 1, 1))
+        await belt.keep(c, of.id, 1)
+        found = await belt.include(c, of.id, number=1, effect=False)
+        await intents.move(c, of.id, expect="pending", to="included", why="", at_s=1)
+        await inclusions.finalize(c, found.id, 2)
+    async with belt.undone(book) as c:
+        with pytest.raises(errors.StoreError, match="its cancel that was mined"):
+            await intents.move(c, of.id, expect="included", to="final_no_effect", why="", at_s=3)
+    async with book.write() as c:
+        await intents.move(c, of.id, expect="included", to="cancelled", why="", at_s=3)
+        assert await intents.audit(c) == []
+
+
+async def test_an_orphaned_block_does_not_count_as_indexed(book: Book) -> None:
+    async with book.write() as c:
+        of = await belt.bring(c, "included")
+        found = await inclusions.standing(c, of.id)
+        assert found is not None
+        await inclusions.finalize(c, found.id, 2)
+        await blocks.orphan(c, [found.block_hash], generation=1)
+        with pytest.raises(errors.StoreError, match="no canonical log"):
+            await intents.move(c, of.id, expect="included", to="final_ok", why="", at_s=3)
