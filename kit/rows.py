@@ -13,8 +13,8 @@ from sqlalchemy import exc
 
 from kit import columns
 
-COPY_FROM = 32
-"""Rows from which COPY is the faster way: below, its extra round trip costs what it saves (`benchmarks/store.py`)."""
+COPY_FROM = 8
+"""Rows from which COPY is the faster way (`benchmarks/store.py`); fewer are not worth its extra round trip."""
 _SQL: dict[tuple[sa.Table, str], str] = {}
 
 
