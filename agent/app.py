@@ -13,6 +13,7 @@ from pathlib import Path
 import aiohttp
 import msgspec
 
+from agent import staking
 from agent.reporting import envelope
 from agent.reporting.sinks import http as hub_http
 from agent.services import adopt, attest, close, index, report, retention
@@ -98,10 +99,27 @@ async def run(
         endpoint = jsonrpc.Endpoint(
             loaded.node.url, session=session, timeout_s=loaded.node.timeout_s, observe=meters.node_exchange
         )
-        wired = _wire(parts, the_book, endpoint, session, signer, meters)
+        clock = runtime.SystemClock()
+        belt = await staking.wire(
+            loaded,
+            document=parts.document,
+            chain=parts.chain,
+            manifests=parts.manifests,
+            recompute=parts.proof != "node",
+            the_book=the_book,
+            endpoint=endpoint,
+            session=session,
+            upstream=hub_of(loaded, session),
+            attester=signer,
+            clock=clock,
+            meters=meters,
+        )
+        wired = _wire(parts, the_book, endpoint, session, signer, meters, clock, belt)
         if wired.heads is not None:
             stack.push_async_callback(wired.heads.close)
-        supervisor = runtime.Supervisor(wired.services, clock=wired.clock, on_step=meters.step)
+        if belt is not None:
+            stack.push_async_callback(belt.lease.close)
+        supervisor = runtime.Supervisor(wired.services, clock=clock, on_step=meters.step)
         live = server.Live(
             name=loaded.agent.name,
             chain_id=parts.chain.id,
@@ -112,10 +130,11 @@ async def run(
             book=the_book,
             index=wired.index,
             supervisor=supervisor,
-            clock=wired.clock,
+            clock=clock,
             waiting={} if wired.close is None else wired.close.waiting,
             hub=None if wired.report is None else wired.report.state,
             attester=None if signer is None else signer.address,
+            staking=None if belt is None else belt.shown,
             ring=lambda: ring(wired.services),
             read=loaded.web.read,
             adopt="auto" if loaded.hub is None else loaded.hub.adopt,
@@ -151,7 +170,6 @@ class Wired(msgspec.Struct, frozen=True):
     services: tuple[runtime.Service, ...]
     index: index.IndexService
     heads: heads.HeadWatch | None
-    clock: runtime.Clock
     close: close.CloseService | None
     report: report.ReportService | None
 
@@ -163,9 +181,11 @@ def _wire(
     session: aiohttp.ClientSession,
     signer: base.Signer | None,
     meters: metrics.Metrics,
+    clock: runtime.Clock,
+    belt: staking.Belt | None,
 ) -> Wired:
     """Services from last to first, since each rings the one after it."""
-    loaded, document, clock = parts.settings, parts.document, runtime.SystemClock()
+    loaded, document = parts.settings, parts.document
     services: list[runtime.Service] = []
     source = reader.Reader(endpoint, finality_tag=parts.chain.finality == "tag")
     hub = hub_of(loaded, session)
@@ -197,6 +217,9 @@ def _wire(
         closing = close.CloseService(the_book, document, parts.plans, clock=clock, downstream=after_close)
         services.append(closing)
         after_index.append(closing.bell)
+    if belt is not None:
+        services += belt.services
+        after_index.append(belt.confirm)
     indexing = _index(parts, the_book, source, clock, meters, after_index)
     if hub is not None and parts.plans:
         woken = [indexing.bell, *after_index]
@@ -216,7 +239,7 @@ def _wire(
             the_book, orphaned_days=kept.orphaned_days, journal_days=kept.journal_days, clock=clock
         )
     )
-    return Wired(tuple(services), indexing, watch, clock, closing, reporting)
+    return Wired(tuple(services), indexing, watch, closing, reporting)
 
 
 def _index(

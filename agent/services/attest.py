@@ -214,7 +214,8 @@ class AttestService:
 
 
 async def _stopped(c: book.Connection) -> bool:
-    return any(latch.name != WITHDRAWN_LATCH for latch in await latches.active(c))
+    stopping = [latch for latch in await latches.active(c) if latches.blocks_earning(latch)]
+    return any(latch.name != WITHDRAWN_LATCH for latch in stopping)
 
 
 async def _in_force(c: book.Connection, frame: statements.Slim) -> bool:

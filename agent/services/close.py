@@ -134,7 +134,7 @@ class CloseService:
 
     async def _why_open(self, c: book.Connection, plan: StreamPlan, sequence: int) -> str | None:
         for latched in await latches.active(c):
-            if latched.name != WITHDRAWN_LATCH:
+            if latched.name != WITHDRAWN_LATCH and latches.blocks_earning(latched):
                 return f"latch {latched.name}: {latched.reason}"
         expected = self._document.ruleset(plan.stream, sequence)
         level = plan.level_of(expected)

@@ -72,6 +72,7 @@ class ConfirmService:
                     await outstanding.wake(c)
             faults.point("confirm.after_commit")
         bumped = await self._bump_all(page, planned)
+        self._the.balance(facts.standing.balance)
         await self._audit.check(facts.standing)
         again = [output.hash for outputs in planned for output in outputs if isinstance(output, tracker.Resend)]
         self._the.again.ask(again)

@@ -88,6 +88,7 @@ class DecideService:
             await self._write(stored, None, floor=0)
             return 0.0
         found = await self._drafter.draft(stored.intent)
+        self._the.balance(found.standing.balance)
         allowed = await self._audit.check(found.standing)
         if isinstance(allowed, nonce_audit.Held):
             await self._wait(stored, allowed.why)

@@ -18,6 +18,8 @@ from store import book
 
 Observe = Callable[[str, str], None]
 """(kind of attempt, outcome): one for each thing that happens to a transaction."""
+Balance = Callable[[int], None]
+"""The account's coins in wei, whenever they were read."""
 
 MOST_AGAIN = 256
 """Hashes that can be asked for again at once; what is beyond is asked for again later."""
@@ -74,6 +76,7 @@ class Delegator(msgspec.Struct, frozen=True):
     timing: Timing
     again: Again
     observe: Observe
+    balance: Balance = lambda wei: None
 
     def now(self) -> int:
         return int(self.clock.now())

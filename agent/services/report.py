@@ -70,7 +70,7 @@ class ReportService:
 
     async def step(self) -> float:
         async with self._book.read() as c:
-            held_by = await latches.active(c)
+            held_by = [latch for latch in await latches.active(c) if latches.blocks_earning(latch)]
             due = await outbox.due(c, now_s=int(self._clock.now()), limit=BATCH)
         if held_by:
             # What was signed before somebody saw the trouble must not leave after it.

@@ -7,6 +7,7 @@ the chain becomes a label. Every name is described in `docs/metrics.md`.
 from __future__ import annotations
 
 import platform
+from collections.abc import Callable
 from typing import get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
@@ -82,6 +83,12 @@ class Metrics:
         self._paused = gauge("paused", "1 while a person keeps submission paused.")
         self._intents = gauge("intents", "Intents by state.", "state")
         self._intent_age = gauge("intent_oldest_seconds", "Age of the oldest intent that is not final, 0 without one.")
+        self._blocked = gauge("submission_blocked", "1 while nothing new is signed: a latch, a pause, or no lease.")
+        self._leased = gauge("lease_held", "1 while this agent holds its account's lease.")
+        self._balance = gauge("account_balance_gwei", "Coins of the account, as of the last look, in whole gwei.")
+        self._transactions = counter(
+            "transactions_total", "What happened to transactions, by kind of attempt and outcome.", "kind", "outcome"
+        )
         self._refused_requests = counter(
             "requests_refused_total", "Requests without the right to what they asked, by HTTP status.", "status"
         )
@@ -111,6 +118,17 @@ class Metrics:
 
     def step(self, service: str, seconds: float) -> None:
         self._steps.labels(service).observe(seconds)
+
+    def transaction(self, kind: str, outcome: str) -> None:
+        """`kind` of the attempt: original, bump or cancel."""
+        self._transactions.labels(kind, outcome).inc()
+
+    def account(self, balance_wei: int) -> None:
+        self._balance.set(balance_wei // 10**9)
+
+    def lease(self, held: Callable[[], bool]) -> None:
+        """Ask `held` at every scrape."""
+        self._leased.set_function(held)
 
     def request_refused(self, status: int) -> None:
         """A request that came without the right to it, by HTTP status."""
@@ -179,6 +197,8 @@ class Metrics:
         for item in status.belts:
             for state in BELT_STATES:
                 self._belt.labels(item.name, state).set(state == item.state)
+            if item.name == "staking":
+                self._blocked.set(item.state not in ("running", "off"))
         if belt is None:
             return
         self._paused.set(belt.paused is not None)
