@@ -5,26 +5,77 @@ Each opens the book itself; those that write need the agent stopped, since a boo
 
 from __future__ import annotations
 
+import getpass
+import os
 from collections.abc import Collection
 from contextlib import AsyncExitStack
 
 from agent import app, export
 from agent.reporting.sinks import http as hub_http
 from agent.services.plan import StreamPlan
+from agent.web import people
 from config import settings
 from domain import errors, hashing
 from kit import http
-from store import book, cursors, latches, renewal, statements
+from store import book, commands, cursors, renewal, statements
+from store import principals as people_rows
 
 
-async def clear_latch(loaded: settings.AgentSettings, name: str, *, by: str, at_s: float) -> bool:
-    """False when no such latch is set. `by` stays in the book."""
+async def clear_latch(
+    loaded: settings.AgentSettings, name: str, *, reason: str, at_s: float, floor: int | None = None
+) -> commands.Done | commands.Refused:
+    """Who did it is this machine's user; that stays in the book, with the reason."""
     the_book = await app.open_book(app.assemble(loaded), read_only=False)
     try:
         async with the_book.write() as c:
-            return await latches.clear(c, name, by=by, at_s=at_s)
+            return await commands.clear_latch(c, name, by=local_user(), reason=reason, at_s=at_s, floor=floor)
     finally:
         await the_book.close()
+
+
+async def principals(loaded: settings.AgentSettings) -> list[dict[str, object]]:
+    """Names and roles, former ones too. Works beside a running agent."""
+    the_book = await app.open_book(app.assemble(loaded), read_only=True)
+    try:
+        async with the_book.read() as c:
+            rows = await people_rows.list_(c, ended=True)
+    finally:
+        await the_book.close()
+    return [
+        {"id": row.id, "name": row.name, "roles": sorted(row.roles), "sinceS": row.since_s, "untilS": row.until_s}
+        for row in rows
+    ]
+
+
+async def change_principal(
+    loaded: settings.AgentSettings, verb: str, name: str, *, roles: Collection[str], reason: str, at_s: float
+) -> dict[str, object] | commands.Refused:
+    """`add`, `rotate` or `revoke`, as this machine's user; the first two answer with the new token. Whoever can write the book's file is
+    the root of trust: this is how the first admin comes to be."""
+    the_book = await app.open_book(app.assemble(loaded), read_only=False)
+    token, by = people.new_token(), local_user()
+    try:
+        async with the_book.write() as c:
+            match verb:
+                case "add":
+                    done = await people_rows.add(c, name, roles, people.hash_of(token), by=by, reason=reason, at_s=at_s)
+                case "rotate":
+                    done = await people_rows.rotate(c, name, people.hash_of(token), by=by, reason=reason, at_s=at_s)
+                case _:
+                    done = await people_rows.revoke(c, name, by=by, reason=reason, at_s=at_s)
+    finally:
+        await the_book.close()
+    if isinstance(done, commands.Refused):
+        return done
+    return {"command": done.command_id} if verb == "revoke" else {"principal": name, "token": token}
+
+
+def local_user() -> str:
+    """`local:` and the name of the user at this machine: no principal's name has a colon."""
+    try:
+        return f"local:{getpass.getuser()}"
+    except (KeyError, OSError):
+        return f"local:{os.getuid()}"
 
 
 async def rederive(loaded: settings.AgentSettings, stream_name: str, *, first: int) -> int:

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cli import serving
+from cli import asking, serving
 
 if TYPE_CHECKING:
     from config import settings
@@ -30,7 +30,6 @@ def register(subparsers: serving.Subparsers[argparse.ArgumentParser]) -> None:
         help="ask the running agent how it is",
         epilog="exit code: 0 ready, 1 alive but not ready, 2 nobody answers or not alive",
     )
-    status_.add_argument("--json", action="store_true", help="print the JSON of /status")
     status_.add_argument("--quiet", action="store_true", help="print nothing: only the exit code")
     status_.add_argument("--alive", action="store_true", help="ask only whether the process is alive")
     export_ = commands.add_parser("export", help="write a frame as statement.json, for `stakeside verify`")
@@ -53,6 +52,10 @@ def register(subparsers: serving.Subparsers[argparse.ArgumentParser]) -> None:
     clear_ = commands.add_parser("clear-latch", help="let the agent go on after a durable stop (agent stopped)")
     clear_.add_argument("name", help="as /readyz names it, for example finality")
     clear_.add_argument("--by", required=True, help="who decided; stays in the book")
+    clear_.add_argument("--reason", default="", help="why; stays in the book too")
+    clear_.add_argument(
+        "--floor", type=int, metavar="COUNT", help="for submit.nonces: the mined transactions that are accepted"
+    )
     for command, handler in (
         (run_, run),
         (check_, check),
@@ -62,7 +65,12 @@ def register(subparsers: serving.Subparsers[argparse.ArgumentParser]) -> None:
         (reindex_, reindex),
         (clear_, clear_latch),
     ):
-        command.add_argument("--config", type=Path, default=Path(DEFAULT), metavar="FILE", help=f"default: {DEFAULT}")
+        if command is status_:
+            asking.options(command)
+        else:
+            command.add_argument(
+                "--config", type=Path, default=Path(DEFAULT), metavar="FILE", help=f"default: {DEFAULT}"
+            )
         command.set_defaults(run=handler)
 
 
@@ -109,12 +117,12 @@ def check(args: argparse.Namespace) -> int:
 def status(args: argparse.Namespace) -> int:
     from domain import errors
 
-    base = _base(_load(args))
+    agent = asking.agent(args)
     try:
-        code, health = serving.ask(f"{base}/healthz")
+        code, health = agent.ask("GET", "/healthz", fail=False)
         alive = code == 200
-        code, readiness = (code, health) if args.alive else serving.ask(f"{base}/readyz")
-        shown = health if args.alive else serving.ask(f"{base}/status")[1]
+        code, readiness = (code, health) if args.alive else agent.ask("GET", "/readyz", fail=False)
+        shown = health if args.alive else agent.ask("GET", "/status", fail=False)[1]
     except errors.Transient:
         if args.quiet:
             return 2
@@ -169,20 +177,14 @@ def clear_latch(args: argparse.Namespace) -> int:
     import time
 
     from agent import operations
+    from store import commands
 
-    cleared = asyncio.run(operations.clear_latch(_load(args), args.name, by=args.by, at_s=time.time()))
-    sys.stdout.write(f"latch {args.name} {'cleared' if cleared else 'is not set'}\n")
-    return 0 if cleared else 1
-
-
-def _base(loaded: settings.AgentSettings) -> str:
-    """Where the running agent listens: its port file beside the book, else the configured port."""
-    from config import settings
-
-    port = loaded.web.port
-    file = settings.port_file(loaded.agent.store)
-    if file is not None and file.exists():
-        text = file.read_text().strip()
-        port = int(text) if text.isdecimal() else port
-    host = "127.0.0.1" if loaded.web.host in ("0.0.0.0", "::") else loaded.web.host
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    reason = f"{args.by}: {args.reason or 'no reason given'}"
+    done = asyncio.run(
+        operations.clear_latch(_load(args), args.name, reason=reason, at_s=time.time(), floor=args.floor)
+    )
+    if isinstance(done, commands.Refused):
+        sys.stdout.write(f"{done.why}\n")
+        return 1
+    sys.stdout.write(f"latch {args.name} cleared\n")
+    return 0

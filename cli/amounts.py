@@ -18,7 +18,9 @@ def wei(text: str) -> str:
         raise errors.BadConfig("this is no amount", value=text, cure="write wei (1000), or 20gwei, or 1.5ether")
     part = match["part"] or ""
     if len(part.rstrip("0")) > digits:
-        raise errors.BadConfig("the amount has more digits than its unit", value=text, cure="there is nothing below 1 wei")
+        raise errors.BadConfig(
+            "the amount has more digits than its unit", value=text, cure="there is nothing below 1 wei"
+        )
     value = int(match["whole"] + part[:digits].ljust(digits, "0"))
     if value >= 1 << 256:
         raise errors.BadConfig("the amount is larger than any there can be", value=text)

@@ -1,7 +1,7 @@
 """Talking to the running agent as a principal. In: its settings and a token file. Out: its answers, or an error that says what to do.
 
 The token is read from a file that `--auth-file` or STAKESIDE_TOKEN_FILE names, and travels in a header only: never in an address, an
-argument or a message.
+argument or a message. Over TLS the agent must show the very certificate that its settings name, or with `--ca-file` one of that authority.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ class Refused(errors.StakesideError):
 
 
 class Agent:
-    """A running agent. `token` None asks as a guest."""
+    """A running agent. `token` None asks as a guest; `trust` is for https."""
 
-    def __init__(self, base: str, *, token: str | None, ca_file: Path | None = None) -> None:
+    def __init__(self, base: str, *, token: str | None, trust: ssl.SSLContext | None = None) -> None:
         self.base = base
         self._token = token
-        self._ca_file = ca_file
+        self._trust = trust
 
     def alive(self) -> bool:
         """Whether an agent answers there at all."""
@@ -94,11 +94,11 @@ class Agent:
             raise errors.BadConfig(
                 f"the agent's certificate is not trusted: {error.verify_message}",
                 value=self.base,
-                cure="name the authority's certificate by --ca-file",
+                cure="name its authority by --ca-file",
             ) from None
         except (OSError, http.client.HTTPException) as error:
             raise errors.Transient(
-                f"no agent answers there: {type(error).__name__}",
+                f"nobody answers there: {type(error).__name__}",
                 value=self.base,
                 cure="is it running, with this settings file?",
             ) from None
@@ -117,18 +117,19 @@ class Agent:
         host, port = parts.hostname or "", parts.port
         if parts.scheme == "http":
             return http.client.HTTPConnection(host, port, timeout=TIMEOUT_S)
-        try:
-            context = ssl.create_default_context(cafile=None if self._ca_file is None else str(self._ca_file))
-        except OSError as error:
-            raise errors.BadConfig("the certificate file cannot be read", value=str(error)) from None
-        return http.client.HTTPSConnection(host, port, timeout=TIMEOUT_S, context=context)
+        return http.client.HTTPSConnection(host, port, timeout=TIMEOUT_S, context=self._trust)
 
 
 def options(parser: argparse.ArgumentParser) -> None:
     """What every command that talks to an agent takes."""
     parser.add_argument("--config", type=Path, default=Path(DEFAULT), metavar="FILE", help=f"default: {DEFAULT}")
     parser.add_argument("--auth-file", type=Path, metavar="FILE", help=f"your token's file; default: ${TOKEN_FILE}")
-    parser.add_argument("--ca-file", type=Path, metavar="FILE", help="the authority of the agent's TLS certificate")
+    parser.add_argument(
+        "--ca-file", type=Path, metavar="FILE", help="trust this authority instead of the certificate in the settings"
+    )
+    parser.add_argument(
+        "--certificate-file", type=Path, metavar="FILE", help="yours, with its key, where the agent asks for one"
+    )
     parser.add_argument("--json", action="store_true", help="print the answer as one JSON object")
 
 
@@ -140,7 +141,24 @@ def load(args: argparse.Namespace) -> settings.AgentSettings:
 
 def agent(args: argparse.Namespace, loaded: settings.AgentSettings | None = None) -> Agent:
     """The running agent of these settings, with the caller's token if one is named."""
-    return Agent(base(loaded or load(args)), token=_token(args), ca_file=args.ca_file)
+    loaded = loaded or load(args)
+    trust = None if loaded.web.tls is None else _trust(args, loaded.web.tls)
+    return Agent(base(loaded), token=_token(args), trust=trust)
+
+
+def _trust(args: argparse.Namespace, served: settings.TlsSection) -> ssl.SSLContext:
+    """The authority that was named, or just the one certificate: then its names do not matter, since it is known."""
+    named: Path | None = args.ca_file
+    try:
+        context = ssl.create_default_context(cafile=str(named or served.certificate_file))
+        if named is None:
+            context.check_hostname = False
+            context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+        if args.certificate_file is not None:
+            context.load_cert_chain(args.certificate_file)
+    except OSError as error:
+        raise errors.BadConfig("a certificate file cannot be used", value=str(error)) from None
+    return context
 
 
 def _token(args: argparse.Namespace) -> str | None:
@@ -165,7 +183,7 @@ def base(loaded: settings.AgentSettings) -> str:
         text = file.read_text().strip()
         port = int(text) if text.isdecimal() else port
     host = "127.0.0.1" if loaded.web.host in ("0.0.0.0", "::") else loaded.web.host
-    scheme = "http" if getattr(loaded.web, "tls", None) is None else "https"
+    scheme = "http" if loaded.web.tls is None else "https"
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
@@ -182,6 +200,11 @@ def refused(args: argparse.Namespace, error: Refused) -> int:
     else:
         sys.stderr.write(f"refused: {plain(error.what)}\n")
     return NO
+
+
+def tell(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
 
 
 def plain(value: object) -> str:

@@ -20,8 +20,13 @@ from typing import cast
 
 from domain import errors
 
-COMMANDS = ("agent", "hub", "verify", "protocol", "devnet", "demo", "store", "backup", "restore")
+COMMANDS = ("agent", "hub", "verify", "protocol", "devnet", "demo", "store", "backup", "restore", "delegate", "intents", "principal")  # fmt: skip
 """`cli.<name>` each, with `register(subparsers)`; handlers set `run` to a function of the parsed arguments."""
+HOMES = {
+    **dict.fromkeys(("undelegate", "redelegate", "withdraw", "claim"), "delegate"),
+    **dict.fromkeys(("pause", "resume"), "intents"),
+}
+"""Commands that are registered together with another one."""
 DISTRIBUTION = "stakeside"
 OK, NO, UNUSABLE, CANCELLED = 0, 1, 2, 130
 
@@ -68,6 +73,7 @@ def _parser(given: list[str]) -> argparse.ArgumentParser:
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     called = next((word for word in given if not word.startswith("-")), "")
+    called = HOMES.get(called, called)
     for name in (called,) if called in COMMANDS else COMMANDS:
         if importlib.util.find_spec(f"cli.{name}") is not None:
             importlib.import_module(f"cli.{name}").register(subparsers)

@@ -1,0 +1,125 @@
+"""`stakeside intents list|show|approve|reject|cancel`, `pause`, `resume`. In: arguments. Out: what the running agent says.
+
+exit code: 0 done, 1 refused (the reason is told), 2 nobody answers or unusable
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import time
+from typing import cast
+
+from cli import asking, serving
+from domain import errors
+
+_SPAN = re.compile(r"(?P<count>[0-9]{1,6})(?P<unit>[smhd])\Z")
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def register(subparsers: serving.Subparsers[argparse.ArgumentParser]) -> None:
+    parser = subparsers.add_parser("intents", help="look at intents, approve, reject or cancel them")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    list_ = commands.add_parser("list", help="newest first")
+    list_.add_argument("--state", help="only those in this state, for example awaiting_approval")
+    list_.add_argument("--limit", type=int, default=20, help="default: 20")
+    list_.set_defaults(run=list_intents)
+
+    show_ = commands.add_parser("show", help="one intent with all that became of it")
+    approve_ = commands.add_parser("approve", help="let it be carried out, exactly as it is now")
+    approve_.add_argument("--payload-hash", metavar="0x…", help="what you looked at; default: what the agent shows now")
+    reject_ = commands.add_parser("reject", help="refuse it, before anything is reserved for it")
+    cancel_ = commands.add_parser("cancel", help="give it up; once it was sent, the chain decides")
+    for command, handler in ((show_, show), (approve_, approve), (reject_, reject), (cancel_, cancel)):
+        command.add_argument("id", help="0x and 64 hex digits")
+        command.set_defaults(run=handler)
+
+    pause_ = subparsers.add_parser("pause", help="reserve and sign nothing new; what was sent is followed on")
+    pause_.add_argument("--for", dest="span", metavar="SPAN", help="ends by itself, for example 30m or 12h")
+    pause_.set_defaults(run=pause)
+    resume_ = subparsers.add_parser("resume", help="end a pause")
+    resume_.set_defaults(run=resume)
+
+    for command in (approve_, reject_, cancel_, pause_, resume_):
+        command.add_argument("--reason", required=True, help="stays in the book")
+    for command in (list_, show_, approve_, reject_, cancel_, pause_, resume_):
+        asking.options(command)
+
+
+def list_intents(args: argparse.Namespace) -> int:
+    answer = asking.agent(args).get("/v1/intents", state=args.state, limit=args.limit)
+    return asking.finish(args, answer, [_line(one) for one in cast("list[asking.Json]", answer["intents"])] or ["none"])
+
+
+def show(args: argparse.Namespace) -> int:
+    try:
+        answer = asking.agent(args).get(f"/v1/intents/{_id(args.id)}")
+    except asking.Refused as error:
+        return asking.refused(args, error)
+    return asking.finish(args, answer, asking.outline(answer))
+
+
+def approve(args: argparse.Namespace) -> int:
+    """Without `--payload-hash` the approval is for what is shown while approving."""
+    agent, path = asking.agent(args), f"/v1/intents/{_id(args.id)}"
+    try:
+        payload = args.payload_hash
+        if payload is None:
+            intent = cast("asking.Json", agent.get(path)["intent"])
+            payload = intent["payloadHash"]
+            if not args.json:
+                asking.tell(_line(intent))
+        answer = agent.post(f"{path}/approve", {"payloadHash": payload, "reason": args.reason})
+    except asking.Refused as error:
+        return asking.refused(args, error)
+    return asking.finish(args, answer, ["approved"])
+
+
+def reject(args: argparse.Namespace) -> int:
+    return _post(args, f"/v1/intents/{_id(args.id)}/reject", {"reason": args.reason}, said="rejected")
+
+
+def cancel(args: argparse.Namespace) -> int:
+    return _post(
+        args, f"/v1/intents/{_id(args.id)}/cancel", {"reason": args.reason}, said="cancelled, if the chain allows"
+    )
+
+
+def pause(args: argparse.Namespace) -> int:
+    body: asking.Json = {"reason": args.reason}
+    if args.span is not None:
+        body["untilS"] = int(time.time()) + _seconds(args.span)
+    return _post(args, "/v1/pause", body, said="paused")
+
+
+def resume(args: argparse.Namespace) -> int:
+    return _post(args, "/v1/resume", {"reason": args.reason}, said="resumed")
+
+
+def _post(args: argparse.Namespace, path: str, body: asking.Json, *, said: str) -> int:
+    try:
+        answer = asking.agent(args).post(path, body)
+    except asking.Refused as error:
+        return asking.refused(args, error)
+    return asking.finish(args, answer, [said])
+
+
+def _line(intent: asking.Json) -> str:
+    given = " ".join(f"{name}={value}" for name, value in cast("asking.Json", intent["arguments"]).items())
+    why = asking.plain(intent["why"])
+    line = f"{intent['id']} {intent['action']} {given} by {intent['proposer']}: {intent['state']}"
+    return asking.plain(line + (f" ({why})" if why else ""))
+
+
+def _id(text: str) -> str:
+    if not re.fullmatch(r"0x[0-9a-f]{64}", text):
+        raise errors.BadConfig("this is no intent's id", value=text, cure="`stakeside intents list` shows them")
+    return text
+
+
+def _seconds(text: str) -> int:
+    match = _SPAN.match(text)
+    if match is None or int(match["count"]) == 0:
+        raise errors.BadConfig("this is no span of time", value=text, cure="write 90s, 30m, 12h or 2d")
+    return int(match["count"]) * _UNITS[match["unit"]]
