@@ -13,6 +13,7 @@ import yaml
 from prometheus_client import CollectorRegistry
 
 from agent.web import metrics as agent_metrics
+from domain import intent
 from earnings import metrics as hub_metrics
 from tests.deploy import promtool
 
@@ -108,16 +109,42 @@ def test_every_legend_shows_labels_that_the_query_keeps(query: Query) -> None:
         assert set(re.findall(r"\{\{(\w+)\}\}", query.legend)) <= kept
 
 
-def test_every_metric_of_an_alert_is_on_the_dashboard() -> None:
-    """Whoever is paged finds the number on the dashboard."""
-    shown = {re.sub(r"_(bucket|sum|count)$", "", name) for query in queries() for name in names(query.expr)}
-    alerted = {
-        re.sub(r"_(bucket|sum|count)$", "", name)
+VALUES = {
+    ("stakeside_intents", "state"): set[str](intent.STATES),
+    ("stakeside_belt_state", "state"): set(agent_metrics.BELT_STATES),
+    ("stakeside_belt_state", "belt"): {"earning", "staking"},
+    ("stakeside_node_state", "state"): set(agent_metrics.NODE_STATES),
+    ("stakeside_service_state", "state"): set[str](agent_metrics.SERVICE_STATES),
+    ("stakeside_logs", "chain"): {"canonical", "orphaned"},
+}
+"""Labels whose values are a closed set."""
+
+
+def test_every_value_that_a_query_or_a_rule_asks_for_exists() -> None:
+    """A misspelled state would match nothing, for ever and in silence."""
+    found = 0
+    for expr in [*(query.expr for query in queries()), *alert_expressions()]:
+        for metric, inside in re.findall(r"\b(stakeside_\w+)\{([^}]*)\}", expr):
+            for label, text in re.findall(r'(\w+)\s*(?:=~?|!~|!=)\s*"([^"]*)"', inside):
+                if (metric, label) in VALUES:
+                    assert set(text.split("|")) <= VALUES[metric, label], expr
+                    found += 1
+    assert found >= 10
+
+
+def alert_expressions() -> list[str]:
+    return [
+        rule["expr"]
         for path in (promtool.ROOT / "deploy" / "prometheus").glob("*.yml")
         for group in yaml.safe_load(path.read_text())["groups"]
         for rule in group["rules"]
-        for name in names(rule["expr"])
-    }
+    ]
+
+
+def test_every_metric_of_an_alert_is_on_the_dashboard() -> None:
+    """Whoever is paged finds the number on the dashboard."""
+    shown = {re.sub(r"_(bucket|sum|count)$", "", name) for query in queries() for name in names(query.expr)}
+    alerted = {re.sub(r"_(bucket|sum|count)$", "", name) for expr in alert_expressions() for name in names(expr)}
     assert alerted <= shown, alerted - shown
 
 
