@@ -89,7 +89,7 @@ async def serve(arguments: Arguments, *, stop: asyncio.Event, listening: Callabl
     places = seats.Seats(arguments.document)
     clerk = receipts.Clerk(arguments.keys, chain_id=arguments.chain_id, deployment=places.deployment)
     places.check_receipt_keys(clerk.addresses)
-    tokens = guard.Tokens.load(arguments.tokens_file)
+    tokens = guard.Tokens(arguments.tokens_file)
     metrics, clock, news = Metrics(), arguments.clock, notices.Notices()
     async with AsyncExitStack() as stack:
         the_book = await book.open_book(arguments.store, deployment=places.deployment)
@@ -98,7 +98,7 @@ async def serve(arguments: Arguments, *, stop: asyncio.Event, listening: Callabl
         wires = intake.Wires(places, Wants(), runtime.Bell())
         taking = intake.Intake(the_book, wires, clerk, clock=clock, metrics=metrics, rate=arguments.rate)
         sealer = sealing.Sealer(the_book, wires, news, clock=clock, metrics=metrics, caps=arguments.caps)
-        reloader = Reloader(the_book, wires, clerk, arguments.reread, arguments.tls)
+        reloader = Reloader(the_book, wires, clerk, arguments.reread, tokens=tokens, context=arguments.tls)
         await sealer.recall()
         supervisor = runtime.Supervisor([sealer, reloader], clock=clock)
         shown = status.Status(arguments.name, the_book, wires, clerk, sealer, supervisor, metrics=metrics)
@@ -148,8 +148,8 @@ async def adopt_document(the_book: book.Book, places: seats.Seats) -> None:
 
 
 class Reloader:
-    """Reads document and certificates anew when SIGHUP rings; a document that does not continue the one in force is refused and logged, and
-    so are certificates that are not good."""
+    """Reads document, tokens and certificates anew when SIGHUP rings. A document that does not continue the one in force is refused and
+    logged, and so are tokens and certificates that are not good: what was in force stays."""
 
     name = "reload"
 
@@ -159,8 +159,11 @@ class Reloader:
         wires: intake.Wires,
         clerk: receipts.Clerk,
         reread: Callable[[], deployment.Document] | None,
-        context: tls.Context | None = None,
+        *,
+        tokens: guard.Tokens,
+        context: tls.Context | None,
     ) -> None:
+        self._tokens = tokens
         self._tls = context
         self._started = False
         self.bell = runtime.Bell()
@@ -173,14 +176,19 @@ class Reloader:
     async def step(self) -> float:
         if self._reread is not None:
             await self._reload(self._reread)
-        if self._tls is not None and self._started:
-            self._renew(self._tls)
+        if self._started:
+            self._renew()
         self._started = True
         return 3600.0
 
-    def _renew(self, context: tls.Context) -> None:
+    def _renew(self) -> None:
         try:
-            context.reload()
+            self._tokens.reload()
+        except errors.BadConfig as error:
+            log.error("hub.tokens_refused", error=str(error))
+        try:
+            if self._tls is not None:
+                self._tls.reload()
         except errors.BadConfig as error:
             log.error("hub.certificate_refused", error=str(error))
 

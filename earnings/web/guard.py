@@ -122,14 +122,20 @@ async def read_body(request: web.Request, *, max_bytes: int) -> bytes:
 class Tokens:
     """Consumers by name; only SHA-256 hashes of their tokens are kept."""
 
-    def __init__(self, hashes: dict[str, str]) -> None:
-        self._hashes = hashes
+    def __init__(self, path: Path | None) -> None:
+        """Without a file nobody is a consumer. Raises BadConfig."""
+        self._path = path
+        self._hashes = self._read(path)
 
-    @classmethod
-    def load(cls, path: Path | None) -> Tokens:
-        """Lines `name:sha256hex`, blank lines and # comments aside. Without a file nobody is a consumer."""
+    def reload(self) -> None:
+        """Take the file as it is now: a name that is gone is nobody from here on. Raises BadConfig, and keeps what was in force."""
+        self._hashes = self._read(self._path)
+
+    @staticmethod
+    def _read(path: Path | None) -> dict[str, str]:
+        """Lines `name:sha256hex`, blank lines and # comments aside."""
         if path is None:
-            return cls({})
+            return {}
         try:
             lines = path.read_text(encoding="ascii").splitlines()
         except (OSError, UnicodeDecodeError) as error:
@@ -145,7 +151,7 @@ class Tokens:
                     f"line {number} of the tokens file is not `name:sha256hex` with a name of its own", value=str(path)
                 )
             hashes[found["name"]] = found["hash"]
-        return cls(hashes)
+        return hashes
 
     def name(self, request: web.Request) -> str | None:
         """Who sent the request's Bearer token. Takes the same time whether and wherever it matches."""

@@ -36,7 +36,8 @@ def application(
     )
     app.add_routes(the_api.routes())
     app.add_routes(the_status.routes())
-    app.add_routes([web.get(FEED_ROUTE, guard.require(tokens, the_feed.subscribe))])
+    # A feed has no end, so asking for its head alone would be answered with a body, for ever.
+    app.add_routes([web.get(FEED_ROUTE, guard.require(tokens, the_feed.subscribe), allow_head=False)])
     return app
 
 

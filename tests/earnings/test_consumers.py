@@ -191,4 +191,4 @@ def test_a_malformed_tokens_file_is_refused_by_its_line(tmp_path: Path, text: st
     file = tmp_path / "tokens"
     file.write_text(text, encoding="utf-8")
     with pytest.raises(errors.BadConfig):
-        guard.Tokens.load(file)
+        guard.Tokens(file)
