@@ -19,7 +19,7 @@ from indexers.chain import account, reader
 from indexers.protocols import decoder, manifest, planner
 from kit import http, jsonrpc, runtime
 from signers import base, keys
-from store import book, commands, decisions, intents, outstanding
+from store import book, commands, decisions, intents, latches, outstanding
 
 SECRET = b"\x0d" * 32
 ADDRESS = keys.LocalKey(SECRET).address
@@ -256,7 +256,6 @@ class Desk:
             return [(item.verdict, item.rule) for item in await decisions.for_intent(c, id)]
 
     async def latches(self) -> list[str]:
-        from store import latches
 
         async with self.book.read() as c:
             return [latch.name for latch in await latches.active(c)]
