@@ -98,7 +98,7 @@ async def test_a_strict_policy_and_the_usual_headers_are_everywhere(world: World
         policy = headers["Content-Security-Policy"]
         assert "default-src 'none'" in policy and "unsafe" not in policy and "frame-ancestors 'none'" in policy
         assert headers["X-Content-Type-Options"] == "nosniff"
-        assert headers["Referrer-Policy"] == "no-referrer"
+        assert headers["Referrer-Policy"] == ("same-origin" if path == "/" else "no-referrer")
         assert headers["Server"] == "stakeside"
 
 
