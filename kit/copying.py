@@ -71,7 +71,7 @@ def _table(source: sa.Connection, target: sa.Connection, kind: books.Kind, table
         hasher.add(piece)
         rows.insert(target, table, [_escaped(row) for row in piece] if escapes else [tuple(row) for row in piece])
     if target.dialect.name == "postgresql":
-        _continue_numbers(target, table)
+        continue_numbers(target, table)
     return hasher.done()
 
 
@@ -79,7 +79,7 @@ def _escaped(row: Sequence[Any]) -> tuple[Any, ...]:
     return tuple(columns.clean(value) if type(value) is str else value for value in row)
 
 
-def _continue_numbers(target: sa.Connection, table: sa.Table) -> None:
+def continue_numbers(target: sa.Connection, table: sa.Table) -> None:
     """The next row takes a number above those that came with the copy."""
     numbered = table.autoincrement_column
     if numbered is None:

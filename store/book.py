@@ -73,14 +73,14 @@ async def open_book(url: str, *, deployment: bytes, chain_id: int, genesis: byte
     book = None
     try:
         book = Book(backend, None if read_only else backend.writer(), backend.reader())
-        bound = {"deployment": hashing.hex0x(deployment), "chain_id": str(chain_id), "genesis": hashing.hex0x(genesis)}
+        bound = bindings(deployment=deployment, chain_id=chain_id, genesis=genesis)
         if read_only:
             async with book.read() as c:
                 await _check_schema(c, shown=backend.shown)
                 await _check_bound(c, bound)
         else:
             async with book.write() as c:
-                await _bring_up(c, bound)
+                await bring_up(c, bound)
     except OSError as error:
         await _abandon(backend, book)
         raise errors.StoreError(
@@ -98,7 +98,13 @@ async def _abandon(backend: databases.Backend, book: Book | None) -> None:
     backend.unlock()
 
 
-async def _bring_up(c: Connection, bound: dict[str, str]) -> None:
+def bindings(*, deployment: bytes, chain_id: int, genesis: bytes) -> dict[str, str]:
+    """What a book is the book of, as its `meta` says it."""
+    return {"deployment": hashing.hex0x(deployment), "chain_id": str(chain_id), "genesis": hashing.hex0x(genesis)}
+
+
+async def bring_up(c: Connection, bound: dict[str, str]) -> None:
+    """The schema as this software has it, created or migrated, and bound. Raises StoreError for another one's book."""
     stored = await c.script(migrations.version)
     if stored is None:
         if await c.script(lambda sync: bool(sa.inspect(sync).get_table_names())):

@@ -3,22 +3,19 @@
 Whatever came from the chain can be read again. What was signed, sent and received cannot: an agent without its votes would sign a
 second time without knowing the first, and one without its nonces would spend twice. So votes, outbox, receipts, the latches that are
 set, and all of intents and people go over, and nothing else. The new file takes the name in one step; a crash at any moment leaves the
-old book whole, or the new one.
+old book whole, or the new one. In PostgreSQL the same is one transaction: the old schema gets another name, and a new one its own.
 """
 
 from __future__ import annotations
 
-import os
-import sqlite3
-from collections.abc import Collection
-from contextlib import closing
+from collections.abc import Awaitable, Callable, Collection
 from pathlib import Path
 
 import msgspec
 import sqlalchemy as sa
 
 from domain import errors, hashing
-from kit import databases, faults
+from kit import copying, databases, faults, files
 from store import book, cursors, staking, tables
 from store.connection import Connection
 
@@ -30,19 +27,18 @@ _WHOLE = (
 """Copied row by row, closed and archived ones too, with the numbers that are their order, each after what it refers to. Sessions end:
 people sign in again."""
 _PIECE = 500
-_BESIDE = ("-wal", "-shm", "-journal")
 
 
 class Renewed(msgspec.Struct, frozen=True):
-    """What went over, the latches that are still set, and where the old file is."""
+    """What went over, the latches that are still set, and where the old book is: a file, or the name of a schema."""
 
     votes: int
     outbox: int
     receipts: int
     intents: int
     latches: tuple[str, ...]
-    path: Path
-    kept: Path
+    path: Path | str
+    kept: Path | str
 
 
 async def renew(
@@ -50,45 +46,74 @@ async def renew(
 ) -> Renewed:
     """Latches named in `clear` go over as cleared. Raises StoreError when the book is in use, or is not the configuration's."""
     backend = databases.backend(url)
-    if not isinstance(backend, databases.SQLite):
-        raise errors.BadConfig(
-            "only a book in a file can be indexed anew by itself",
-            value=backend.shown,
-            cure="start the agent once on an empty database so that it makes the tables, stop it, copy the latches that are set and all "
-            f"rows of {', '.join(table.name for table in _WHOLE)} into it (pg_dump --data-only --table), and keep the old database",
-        )
-    path = backend.path
-    if not path.exists():
-        raise errors.StoreError("there is no book to index anew", value=str(path), cure="start the agent")
+    bound = book.bindings(deployment=deployment, chain_id=chain_id, genesis=genesis)
 
     async def opened(address: str, *, read_only: bool) -> book.Book:
         return await book.open_book(
             address, deployment=deployment, chain_id=chain_id, genesis=genesis, read_only=read_only
         )
 
+    if isinstance(backend, databases.SQLite) and not backend.path.exists():
+        raise errors.StoreError("there is no book to index anew", value=str(backend.path), cure="start the agent")
     await (await opened(url, read_only=False)).close()  # it is this configuration's, and its schema is up to date
+    if isinstance(backend, databases.PostgreSQL):
+        return await _in_schema(backend, lambda: opened(url, read_only=True), bound, clear=clear, at_s=int(at_s))
+    assert isinstance(backend, databases.SQLite)
+    return await _in_file(backend, opened, clear=clear, at_s=int(at_s))
+
+
+async def _in_schema(
+    backend: databases.PostgreSQL,
+    opened: Callable[[], Awaitable[book.Book]],
+    bound: dict[str, str],
+    *,
+    clear: Collection[str],
+    at_s: int,
+) -> Renewed:
+    """The old book is read in a transaction of its own, in which it has its old name all the time."""
+    old = await opened()
+    engine = backend.writer()
+    try:
+        _point("before_copy")
+        async with old.read() as source, databases.transaction(engine) as sync:
+            target = Connection(sync)
+            kept = await databases.run(lambda: backend.set_aside(sync, before="reindex"))
+            await book.bring_up(target, bound)
+            counts, latched = await _carry_over(source, target, clear=clear, at_s=at_s)
+            _point("before_swap")
+            await target.commit()
+            _point("after_swap")
+    finally:
+        await old.close()
+        await databases.run(engine.dispose)
+    return Renewed(*counts[:4], latches=latched, path=backend.shown, kept=kept)
+
+
+async def _in_file(
+    backend: databases.SQLite, opened: Callable[..., Awaitable[book.Book]], *, clear: Collection[str], at_s: int
+) -> Renewed:
+    path = backend.path
     backend.lock()
     fresh = path.with_name(f"{path.name}.reindex")
     try:
-        _sweep(fresh)
+        files.sweep(fresh)
         _point("before_copy")
-        old = await opened(url, read_only=True)
+        old = await opened(backend.shown, read_only=True)
         try:
             new = await opened(f"sqlite:///{fresh}", read_only=False)
             try:
                 async with old.read() as source, new.write() as target:
-                    counts, latched = await _carry_over(source, target, clear=clear, at_s=int(at_s))
+                    counts, latched = await _carry_over(source, target, clear=clear, at_s=at_s)
             finally:
                 await new.close()
         finally:
             await old.close()
-        _settle(fresh)
+        files.settle(fresh)
         _point("after_copy")
-        _settle(path)
-        kept = _keep(path)
+        files.settle(path)
+        kept = files.keep(path, before="reindex")
         _point("before_swap")
-        fresh.replace(path)
-        _sync(path.parent)
+        files.take_place(fresh, path)
         _point("after_swap")
     except OSError as error:
         raise errors.StoreError(
@@ -97,7 +122,7 @@ async def renew(
             cure="check space and permissions",
         ) from error
     finally:
-        _sweep(fresh)
+        files.sweep(fresh)
         backend.unlock()
     return Renewed(*counts[:4], latches=latched, path=path, kept=kept)
 
@@ -144,45 +169,6 @@ async def _copy(source: Connection, target: Connection, table: sa.Table) -> int:
         count += len(found)
         last = [sa.literal(found[-1][column.name], column.type) for column in key]
         rows = await source.rows(query.where(sa.tuple_(*key) > sa.tuple_(*last)))
+    if target.dialect.name == "postgresql":
+        await target.script(lambda sync: copying.continue_numbers(sync, table))
     return count
-
-
-def _settle(path: Path) -> None:
-    """Everything of the book in the one file: a write-ahead log beside it would be read into the file that takes its name."""
-    try:
-        with closing(sqlite3.connect(path, isolation_level=None)) as c:
-            busy = c.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
-    except sqlite3.Error as error:
-        raise errors.StoreError("the book cannot be settled", value=str(error), cure="close other programs") from error
-    if busy or any(path.with_name(path.name + end).exists() for end in _BESIDE):
-        raise errors.StoreError(
-            "another program has the book open",
-            value=str(path),
-            cure="close it and run this again; nothing was changed",
-        )
-    _sync(path)
-
-
-def _keep(path: Path) -> Path:
-    """A second name for the old file. A link that an earlier, killed attempt made is the same file and serves again."""
-    number = 1
-    while (kept := path.with_name(f"{path.name}.before-reindex-{number}")).exists():
-        if kept.samefile(path):
-            return kept
-        number += 1
-    kept.hardlink_to(path)
-    _sync(path.parent)
-    return kept
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _sweep(fresh: Path) -> None:
-    for end in ("", ".lock", *_BESIDE):
-        fresh.with_name(fresh.name + end).unlink(missing_ok=True)

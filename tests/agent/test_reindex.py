@@ -175,10 +175,10 @@ async def test_a_book_in_use_is_refused(tmp_path: Path) -> None:
     await renew_filled(path)
 
 
-async def test_a_database_server_is_refused_with_advice() -> None:
-    with pytest.raises(errors.BadConfig, match="pg_dump"):
+async def test_a_database_server_that_does_not_answer_is_named() -> None:
+    with pytest.raises(errors.StoreError, match="cannot be reached"):
         await renewal.renew(
-            "postgresql://u:p@localhost/b", deployment=DEPLOYMENT, chain_id=1, genesis=GENESIS, clear=(), at_s=0
+            "postgresql://u:p@localhost:1/b", deployment=DEPLOYMENT, chain_id=1, genesis=GENESIS, clear=(), at_s=0
         )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from kit import columns, databases, rows
+from kit import columns, copying, databases, rows
 from store import book as book_module
 from tests.store import factory
 
@@ -30,6 +30,8 @@ def fill(
         made[table.name] = [_row(table, number, made) for number in range(count)]
         for parts in _parts(table, made[table.name]):
             rows.insert(sync, table, parts)
+        if sync.dialect.name == "postgresql":
+            copying.continue_numbers(sync, table)
 
 
 def _parts(table: sa.Table, found: list[dict[str, Any]]) -> list[list[tuple[Any, ...]]]:
