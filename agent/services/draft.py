@@ -75,7 +75,7 @@ class Drafter:
             return Impossible(standing, str(error))
         if isinstance(call, str):
             return Unready(standing, call)
-        simulated, why, estimate = await self._simulate(call, standing.head.header.ref)
+        simulated, why, estimate = await self._simulate(call, standing)
         found = Draft(
             standing=standing,
             call=call,
@@ -125,8 +125,11 @@ class Drafter:
             return call
         return f"the token's allowance for 0x{approve.spender.hex()} is {have} where {approve.amount} is needed"
 
-    async def _simulate(self, call: planner.Call, at: chain.BlockRef) -> tuple[Outcome, str, int]:
-        """How it went, why, and the gas it takes."""
+    async def _simulate(self, call: planner.Call, standing: account.Standing) -> tuple[Outcome, str, int]:
+        """How it went, why, and the gas it takes. `why` names no block: a wait that goes on has one text."""
+        at = standing.head.header.ref
+        if standing.balance < call.value:
+            return "failed", f"it sends {call.value} wei, the account has {standing.balance}", 0
         used, shown = 0, "this node shows no logs of simulations, so the effect was not seen"
         try:
             answer = planner.simulated(await self._node.simulate(to=call.to, data=call.data, value=call.value, at=at))
@@ -141,11 +144,11 @@ class Drafter:
         except jsonrpc.MethodMissing:
             pass  # the estimate is a simulation too, only without logs
         except jsonrpc.RpcError as error:
-            return "unavailable", f"{error.what}: {error.text}", 0
+            return "unavailable", f"eth_simulateV1: {error.text}", 0
         try:
             estimate = await self._node.estimate(to=call.to, data=call.data, value=call.value, at=at)
         except jsonrpc.RpcError as error:
-            return "failed" if error.code == REVERTED else "unavailable", f"{error.what}: {error.text}", 0
+            return "failed" if error.code == REVERTED else "unavailable", f"eth_estimateGas: {error.text}", 0
         return "ok", shown, max(estimate, used)
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Callable, Sequence
+import json
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import msgspec
+from aiohttp import web
 
 from agent.delegations import policy
 from agent.services import confirm, decide, delegator, draft, index, nonce_audit, submit
@@ -298,5 +301,39 @@ async def desk(
         )
 
 
-Condition = Callable[[], bool]
-Names = Sequence[str]
+Change = Callable[[Any], Any]
+
+
+@asynccontextmanager
+async def answering(
+    upstream: str, method: str, reply: dict[str, Any] | None = None, *, change: Change | None = None
+) -> AsyncIterator[str]:
+    """A node that answers one method in its own way: with `reply`, which it does not forward, or with what `change` makes of the result.
+    For the words and the lies of clients that are not here."""
+    async with aiohttp.ClientSession() as session:
+
+        async def forward(asked: list[dict[str, Any]]) -> dict[int, dict[str, Any]]:
+            if not asked:
+                return {}
+            async with session.post(upstream, json=asked) as answer:
+                return {item["id"]: item for item in await answer.json(content_type=None)}
+
+        async def handle(request: web.Request) -> web.Response:
+            asked = json.loads(await request.read())
+            many = asked if isinstance(asked, list) else [asked]
+            said = await forward([item for item in many if change is not None or item["method"] != method])
+            for item in many:
+                if item["method"] != method:
+                    continue
+                if change is None:
+                    said[item["id"]] = {"jsonrpc": "2.0", "id": item["id"], **(reply or {})}
+                elif said[item["id"]].get("result") is not None:
+                    said[item["id"]]["result"] = change(said[item["id"]]["result"])
+            return web.json_response(
+                [said[item["id"]] for item in many] if isinstance(asked, list) else said[asked["id"]]
+            )
+
+        app = web.Application()
+        app.router.add_post("/", handle)
+        async with http.serving(app, host="127.0.0.1", port=0) as port:
+            yield f"http://127.0.0.1:{port}/"

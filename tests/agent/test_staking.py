@@ -10,7 +10,7 @@ import pytest
 from domain import hashing
 from store import commands
 from tests.agent import staking_belt
-from tests.agent.staking_belt import ADDRESS, ETHER, GWEI
+from tests.agent.staking_belt import ETHER, GWEI
 
 
 @pytest.fixture
@@ -460,7 +460,3 @@ async def test_a_stale_lease_token_cannot_be_written(town: staking_belt.Town, de
     id = await desk.propose("b")
     await desk.run(3)
     assert "stale" in (await desk.look(id)).why and await town.count("pending") == 1
-
-
-async def test_the_account_is_the_delegators_own(desk: staking_belt.Desk) -> None:
-    assert desk.delegator.address == ADDRESS

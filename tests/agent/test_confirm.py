@@ -1,0 +1,179 @@
+"""Following: a receipt that cannot be true moves nothing, and an intent is done when our own index shows its effect in a final block."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from domain import errors
+from store import attempts, inclusions, intents
+from tests.agent import staking_belt
+from tests.agent.staking_belt import ETHER, GWEI
+
+RECEIPT = "eth_getTransactionReceipt"
+
+
+@pytest.fixture
+async def town() -> AsyncIterator[staking_belt.Town]:
+    async with staking_belt.town() as it:
+        yield it
+
+
+@pytest.fixture
+async def desk(town: staking_belt.Town, tmp_path: Path) -> AsyncIterator[staking_belt.Desk]:
+    async with staking_belt.desk(town, tmp_path / "book.db") as it:
+        yield it
+        await it.sound()
+
+
+LIES: list[tuple[str, dict[str, Any]]] = [
+    ("another transaction", {"transactionHash": "0x" + "ab" * 32}),
+    ("another sender", {"from": "0x" + "ab" * 20}),
+    ("another recipient", {"to": "0x" + "ab" * 20}),
+    ("no recipient", {"to": None}),
+    ("a new contract", {"contractAddress": "0x" + "ab" * 20}),
+    ("a third status", {"status": "0x2"}),
+    ("no status", {"status": ""}),
+    ("another type", {"type": "0x0"}),
+    ("more gas than it may use", {"gasUsed": "0xffffffff"}),
+    ("no gas", {"gasUsed": "0x0"}),
+    ("half a block hash", {"blockHash": "0x" + "ab" * 16}),
+    ("a block number beyond all", {"blockNumber": "0x" + "f" * 20}),
+    ("a revert with logs", {"status": "0x0"}),
+    ("logs of another block", {"blockHash": "0x" + "ab" * 32}),
+    ("a text for logs", {"logs": "none"}),
+]
+
+
+async def test_a_receipt_that_contradicts_what_was_signed_moves_nothing(
+    town: staking_belt.Town, desk: staking_belt.Desk
+) -> None:
+    id = await desk.propose("a")
+    await desk.run(1)
+    await town.mine()
+    lie: dict[str, Any] = {}
+    async with staking_belt.answering(town.url, RECEIPT, change=lambda honest: honest | lie) as url:
+        desk.endpoint.url = url
+        for what, fields in LIES:
+            lie.clear()
+            lie.update(fields)
+            with pytest.raises(errors.BadAnswer):
+                await desk.confirm.step()
+            assert await desk.state(id) == "pending", what
+    desk.endpoint.url = town.url
+    await desk.until(id, "final_ok")
+
+
+async def test_a_receipt_of_a_block_that_the_node_itself_does_not_have_moves_nothing(
+    town: staking_belt.Town, desk: staking_belt.Desk
+) -> None:
+    id = await desk.propose("a")
+    await desk.run(1)
+    await town.mine()
+    other = "0x" + "ab" * 32
+
+    def elsewhere(honest: Any) -> Any:
+        return honest | {"blockHash": other, "logs": [log | {"blockHash": other} for log in honest["logs"]]}
+
+    async with staking_belt.answering(town.url, RECEIPT, change=elsewhere) as url:
+        desk.endpoint.url = url
+        await desk.step(desk.confirm)
+    assert await desk.state(id) == "pending"
+    desk.endpoint.url = town.url
+
+
+async def test_an_effect_that_only_the_receipt_shows_is_not_enough(
+    town: staking_belt.Town, desk: staking_belt.Desk
+) -> None:
+    """The node invents the log; the receipts that were proven against the header have none."""
+    out = await desk.propose("out")
+    await desk.run(1)
+    async with desk.book.read() as c:
+        (frozen,) = await attempts.of_intent(c, out)
+    await town.client.call("anvil_setCode", "0x" + frozen.unsigned.to.hex(), "0x00")  # does nothing and succeeds
+    await town.mine()
+
+    def invent(honest: Any) -> Any:
+        log = {
+            "address": honest["to"],
+            "topics": ["0x" + staking_belt.hashing.keccak256(b"Delegated(address,address,uint256)").hex()]
+            + ["0x" + "00" * 12 + who[2:] for who in (town.validator, honest["from"])],
+            "data": hex(ETHER)[2:].rjust(64, "0").join(["0x", ""]),
+            "logIndex": "0x0",
+            "removed": False,
+            **{name: honest[name] for name in ("blockHash", "blockNumber", "transactionHash", "transactionIndex")},
+        }
+        return honest | {"logs": [log]}
+
+    async with staking_belt.answering(town.url, RECEIPT, change=invent) as url:
+        desk.endpoint.url = url
+        stored = await desk.until(out, "final_ok", "needs_operator")
+    assert stored.state == "needs_operator" and "submit.effect" in await desk.latches()
+    desk.endpoint.url = town.url
+
+
+async def test_a_call_that_succeeds_without_its_event_is_final_without_effect_and_raises_an_alarm(
+    town: staking_belt.Town, desk: staking_belt.Desk
+) -> None:
+    id = await desk.propose("a")
+    await desk.run(1)
+    async with desk.book.read() as c:
+        (frozen,) = await attempts.of_intent(c, id)
+    await town.client.call("anvil_setCode", "0x" + frozen.unsigned.to.hex(), "0x00")
+    await desk.until(id, "final_no_effect")
+    assert await desk.latches() == ["submit.effect"]
+    later = await desk.propose("b")
+    await desk.run(2)
+    assert await desk.state(later) == "new" and "submit.effect" in (await desk.look(later)).why
+
+
+async def test_a_hidden_receipt_holds_the_intent_back_and_nothing_else(
+    town: staking_belt.Town, desk: staking_belt.Desk
+) -> None:
+    id = await desk.propose("a")
+    await desk.run(1)
+    async with staking_belt.answering(town.url, RECEIPT, {"result": None}) as url:
+        desk.endpoint.url = url
+        await town.mine()
+        await desk.run(3)
+        assert await desk.state(id) == "pending"
+    desk.endpoint.url = town.url
+    await desk.until(id, "final_ok")
+
+
+async def test_a_receipt_is_never_final_before_our_own_index_is(
+    town: staking_belt.Town, desk: staking_belt.Desk
+) -> None:
+    id = await desk.propose("a")
+    await desk.run(1)
+    await town.mine()
+    await town.finalize()
+    for _ in range(3):  # the index does not run: it is slow, or latched
+        await desk.step(desk.confirm)
+    assert await desk.state(id) == "included"
+    await desk.until(id, "final_ok")
+
+
+async def test_an_inclusion_keeps_where_its_effect_is_and_what_it_cost(
+    town: staking_belt.Town, desk: staking_belt.Desk
+) -> None:
+    id = await desk.propose("a")
+
+    async with staking_belt.answering(
+        town.url, RECEIPT, change=lambda honest: honest | {"effectiveGasPrice": "0x1"}
+    ) as url:
+        desk.endpoint.url = url  # a client that calls the tip the price
+        await desk.until(id, "final_ok")
+    desk.endpoint.url = town.url
+    async with desk.book.read() as c:
+        found = await inclusions.standing(c, id)
+        assert found is not None
+        history = await intents.history(c, id)
+    receipt = await town.client.call(RECEIPT, "0x" + found.tx_hash.hex())
+    assert found.gas_price_wei == int(receipt["effectiveGasPrice"], 16) < 100 * GWEI
+    assert found.gas_used == int(receipt["gasUsed"], 16)
+    assert found.effect_log_index == int(receipt["logs"][0]["logIndex"], 16)
+    assert [step.number for step in history] == list(range(1, len(history) + 1))

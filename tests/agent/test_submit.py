@@ -1,0 +1,248 @@
+"""Sending: whatever a node or a signer says or does not say, an intent has one nonce and what was kept is what is sent."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from agent.services import submit
+from devnet import proxy
+from domain import errors, transaction
+from signers import keys
+from store import attempts
+from tests.agent import staking_belt
+from tests.agent.staking_belt import ADDRESS, ETHER, SECRET
+
+SEND = "eth_sendRawTransaction"
+
+
+@pytest.fixture
+async def town() -> AsyncIterator[staking_belt.Town]:
+    async with staking_belt.town() as it:
+        yield it
+
+
+@pytest.fixture
+async def liar(town: staking_belt.Town) -> AsyncIterator[proxy.LyingNode]:
+    async with proxy.LyingNode(town.url) as it:
+        yield it
+
+
+async def _signed(desk: staking_belt.Desk, id: bytes) -> list[attempts.SignedTx]:
+    async with desk.book.read() as c:
+        return await attempts.signed_of(c, id)
+
+
+async def _hints(desk: staking_belt.Desk, id: bytes) -> list[str]:
+    async with desk.book.read() as c:
+        return [item.hint for item in await attempts.broadcasts(c, id)]
+
+
+# --- the node ---
+
+
+@pytest.mark.parametrize("fault", ["swallow", "503", "html", "cut", "truncate"])
+async def test_a_send_whose_reply_is_lost_keeps_its_hash_and_its_nonce(
+    town: staking_belt.Town, liar: proxy.LyingNode, tmp_path: Path, fault: str
+) -> None:
+    async with staking_belt.desk(town, tmp_path / "book.db", url=liar.url) as desk:
+        liar.set_faults([f"{fault}:methods={SEND},count=1"])
+        id = await desk.propose("a")
+        await desk.run(1)
+        (before,) = await _signed(desk, id)
+        assert await desk.state(id) == "pending" and await _hints(desk, id) != ["accepted"]
+        await desk.clock.advance(desk.delegator.timing.resend_after_s)
+        await desk.until(id, "final_ok")
+        (after,) = await _signed(desk, id)
+        assert after == before and await town.count() == 1 and await town.effects() == [ETHER]
+        await desk.sound()
+
+
+async def test_a_node_that_names_another_hash_raises_an_alarm_and_the_intent_goes_on(
+    town: staking_belt.Town, tmp_path: Path
+) -> None:
+    other = "0x" + "ab" * 32
+    async with (
+        staking_belt.desk(town, tmp_path / "book.db") as desk,
+        staking_belt.answering(town.url, SEND, {"result": other}) as url,
+    ):
+        desk.endpoint.url = url
+        id = await desk.propose("a")
+        await desk.step(desk.decide)
+        with pytest.raises(errors.BadAnswer, match="another hash"):
+            await desk.submit.step()
+        assert await desk.state(id) == "pending"
+        desk.endpoint.url = town.url
+        await desk.clock.advance(desk.delegator.timing.resend_after_s)
+        await desk.until(id, "final_ok")
+
+
+WORDINGS = [
+    (-32000, "already known"),
+    (-32003, "transaction already imported"),
+    (-32000, "Known transaction"),
+    (-32000, "nonce too low: next nonce 5, tx nonce 0"),
+    (-32000, "replacement transaction underpriced"),
+    (-32000, "transaction underpriced: gas tip cap 0, minimum needed 1"),
+    (-32003, "max fee per gas less than block base fee"),
+    (-32000, "insufficient funds for gas * price + value: balance 0, tx cost 1"),
+    (-32010, "FeeTooLow, MaxFeePerGas too low."),
+    (-32000, "Upfront cost exceeds account balance"),
+    (-32000, "txpool is full"),
+    (-32603, "Internal error"),
+    (-1, "\x00\x1b[31m" + "x" * 5000),
+    (3, ""),
+]
+
+
+async def test_no_error_text_of_a_send_decides_anything(town: staking_belt.Town, tmp_path: Path) -> None:
+    reply: dict[str, object] = {}
+    async with (
+        staking_belt.desk(town, tmp_path / "book.db") as desk,
+        staking_belt.answering(town.url, SEND, reply) as url,
+    ):
+        desk.endpoint.url = url
+        signed: dict[bytes, list[attempts.SignedTx]] = {}
+        for n, (code, text) in enumerate(WORDINGS):
+            reply["error"] = {"code": code, "message": text}
+            id = await desk.propose(f"n{n}")
+            await desk.step(desk.decide)
+            await desk.step(desk.submit)
+            assert await desk.state(id) == "pending", text
+            (hint,) = await _hints(desk, id)
+            assert len(hint) <= 200 and hint.isprintable()
+            signed[id] = await _signed(desk, id)
+        assert await town.count("pending") == 0
+        desk.endpoint.url = town.url
+        await desk.clock.advance(desk.delegator.timing.resend_after_s)
+        await desk.run(2)
+        assert await town.count("pending") == len(WORDINGS)
+        assert {id: await _signed(desk, id) for id in signed} == signed
+
+
+# --- the signer ---
+
+
+class Hostile:
+    """A signer that answers with a transaction of its own making."""
+
+    def __init__(self, **changes: object) -> None:
+        self._key = keys.LocalKey(SECRET)
+        self._changes = changes
+
+    @property
+    def address(self) -> bytes:
+        return ADDRESS
+
+    async def sign_transaction(self, unsigned: transaction.Unsigned) -> bytes:
+        changed = msgspec.structs.replace(unsigned, **self._changes)
+        return transaction.join(changed, await self._key.sign_digest(changed.digest()))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"chain_id": 1}, {"nonce": 9}, {"to": b"\x66" * 20}, {"value": 1}, {"data": b""}, {"gas": 21_000}, {"tip": 0}, {"max_fee": 1}],
+    ids=lambda changes: next(iter(changes)),
+)  # fmt: skip
+async def test_a_signer_that_changes_a_field_gets_nothing_kept_and_nothing_sent(
+    town: staking_belt.Town, tmp_path: Path, changes: dict[str, object]
+) -> None:
+    async with staking_belt.desk(town, tmp_path / "book.db", signer=Hostile(**changes)) as desk:
+        id = await desk.propose("a")
+        await desk.step(desk.decide)
+        with pytest.raises(errors.BadAnswer):
+            await desk.submit.step()
+        assert await desk.state(id) == "reserved" and await _signed(desk, id) == []
+        assert await town.count("pending") == 0
+
+
+class Slow:
+    """A signer that answers its first request too late."""
+
+    def __init__(self) -> None:
+        self._key = keys.LocalKey(SECRET)
+        self.late = asyncio.Event()
+        self.asked = 0
+
+    @property
+    def address(self) -> bytes:
+        return ADDRESS
+
+    async def sign_digest(self, digest: bytes) -> bytes:
+        self.asked += 1
+        if self.asked == 1:
+            await self.late.wait()
+        return await self._key.sign_digest(digest)
+
+
+async def test_a_signer_that_hangs_is_asked_again_for_the_same_transaction(
+    town: staking_belt.Town, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(submit, "SIGN_S", 0.05)
+    slow = Slow()
+    async with staking_belt.desk(town, tmp_path / "book.db", signer=slow) as desk:
+        id = await desk.propose("a")
+        await desk.step(desk.decide)
+        with pytest.raises(errors.Transient, match="signer"):
+            await desk.submit.step()
+        slow.late.set()
+        nonces = await desk.nonces()
+        await desk.until(id, "final_ok")
+        assert len(await _signed(desk, id)) == 1 and (await desk.nonces()).highest == nonces.highest == 0
+        assert await town.count() == 1
+
+
+async def test_one_signature_that_fails_does_not_hold_up_those_before_it(
+    town: staking_belt.Town, tmp_path: Path
+) -> None:
+    class Tired(Slow):
+        async def sign_digest(self, digest: bytes) -> bytes:
+            self.asked += 1
+            if self.asked == 2:
+                raise errors.Transient("the signer is away")
+            return await self._key.sign_digest(digest)
+
+    async with staking_belt.desk(town, tmp_path / "book.db", signer=Tired()) as desk:
+        first, second = await desk.propose("a"), await desk.propose("b")
+        await desk.step(desk.decide)
+        with pytest.raises(errors.Transient, match="away"):
+            await desk.submit.step()
+        assert await desk.state(first) == "pending" and await desk.state(second) == "reserved"
+        await desk.until(second, "final_ok")
+
+
+async def test_what_a_signature_was_made_for_and_then_lost_is_not_kept(town: staking_belt.Town, tmp_path: Path) -> None:
+    """The lease ends while the signer works: its signature leaves nobody's hands."""
+
+    class Losing(Slow):
+        desk: staking_belt.Desk | None = None
+
+        async def sign_digest(self, digest: bytes) -> bytes:
+            assert self.desk is not None
+            self.desk.lease.held = None
+            return await self._key.sign_digest(digest)
+
+    signer = Losing()
+    async with staking_belt.desk(town, tmp_path / "book.db", signer=signer) as desk:
+        signer.desk = desk
+        id = await desk.propose("a")
+        await desk.step(desk.decide)
+        await desk.step(desk.submit)
+        assert await desk.state(id) == "reserved" and await _signed(desk, id) == []
+        assert await town.count("pending") == 0
+
+
+async def test_nothing_is_signed_before_the_nonces_were_audited(town: staking_belt.Town, tmp_path: Path) -> None:
+    async with staking_belt.desk(town, tmp_path / "book.db") as desk:
+        id = await desk.propose("a")
+        await desk.step(desk.decide)
+        await town.foreign(0)
+        await town.mine()
+        await desk.step(desk.submit)
+        assert await desk.state(id) == "reserved" and await desk.latches() == ["submit.nonces"]
+        assert await _signed(desk, id) == []
+        await desk.until(id, "superseded")
