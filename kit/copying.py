@@ -163,7 +163,7 @@ async def _in_file(backend: databases.SQLite, *, what: str, force: bool) -> Asyn
     path.parent.mkdir(parents=True, exist_ok=True)
     backend.lock()
     try:
-        there = path.exists() or any(path.with_name(path.name + end).exists() for end in files.BESIDE)
+        there = path.exists() or files.left_behind(path)
         if there and not force:
             raise _occupied(backend.shown)
         files.sweep(made)
@@ -177,7 +177,10 @@ async def _in_file(backend: databases.SQLite, *, what: str, force: bool) -> Asyn
             await databases.run(engine.dispose)
         _point("before_swap")
         if place.wanted:
-            place.kept = str(files.put_aside(path, before=what)) if there else ""
+            if there:
+                place.kept = str(files.put_aside(path, before=what))
+            else:
+                files.sweep_beside(path)
             files.take_place(made, path)
         _point("after_swap")
     except OSError as error:

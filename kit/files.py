@@ -57,10 +57,23 @@ def take_place(fresh: Path, path: Path) -> None:
     sync(path.parent)
 
 
+def left_behind(path: Path) -> bool:
+    """Rows in a log without their book. (A reader that ends last leaves an empty one, which says nothing.)"""
+    return any(
+        log.exists() and log.stat().st_size for log in (path.with_name(path.name + end) for end in ("-wal", "-journal"))
+    )
+
+
+def sweep_beside(path: Path) -> None:
+    for end in BESIDE:
+        path.with_name(path.name + end).unlink(missing_ok=True)
+
+
 def sweep(path: Path) -> None:
     """Away with an unfinished file and all that is beside it."""
-    for end in ("", ".lock", *BESIDE):
+    for end in ("", ".lock"):
         path.with_name(path.name + end).unlink(missing_ok=True)
+    sweep_beside(path)
 
 
 def put_aside(path: Path, *, before: str) -> Path:

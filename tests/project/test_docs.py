@@ -41,7 +41,7 @@ def test_every_command_in_a_document_exists_with_its_options(
     page: str, text: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = text.split()
-    groups = ("agent", "hub", "devnet", "protocol")
+    groups = ("agent", "hub", "devnet", "protocol", "store")
     alternatives = (
         words[1].split("|") if words[0] in groups and len(words) > 1 and not words[1].startswith("-") else [""]
     )

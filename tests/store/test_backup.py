@@ -203,6 +203,20 @@ async def test_a_damaged_book_is_kept_aside_too(tmp_path: Path) -> None:
     assert Path(done.kept).read_bytes().startswith(b"scrambled")
 
 
+async def test_a_log_whose_book_is_gone_is_not_read_into_a_new_one(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'book.db'}"
+    await library.written(url, 3)
+    await backups.take(url, tmp_path / "backup", KINDS, at_s=5)
+    (tmp_path / "book.db").unlink()
+    (tmp_path / "book.db-wal").write_bytes(b"rows")
+    for force in (False, True):
+        with pytest.raises(errors.StoreError, match=r"something already|log without its book"):
+            await backups.restore(tmp_path / "backup", url, KINDS, expect=EXPECT, at_s=6, force=force)
+    (tmp_path / "book.db-wal").write_bytes(b"")
+    await backups.restore(tmp_path / "backup", url, KINDS, expect=EXPECT, at_s=6)
+    await (await factory.open_book(url)).close()
+
+
 async def test_a_book_in_use_is_not_replaced(url: str, tmp_path: Path) -> None:
     book = await factory.open_book(url)
     try:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 import sqlalchemy as sa
 
@@ -10,12 +13,13 @@ from domain import errors
 from earnings import retention as hub_retention
 from earnings import tables as hub_tables
 from kit import runtime
-from kit.retention import Bounded
+from kit.retention import Bounded, Forever, Working
 from store import blocks, cursors, journal, latches, logs, parked, queries, retention, tables, tally
 from store.book import Book
 from store.connection import Connection
 from tests.store import factory
 
+ROOT = Path(__file__).parents[2]
 DAY = retention.DAY_S
 LIMITS = retention.Limits(orphaned_days=90, journal_days=90)
 OLD_S = factory.header(1).time + 1000
@@ -29,6 +33,23 @@ LATER_S = OLD_S + 91 * DAY
 )
 def test_every_table_is_declared(rules: dict[str, object], metadata: sa.MetaData) -> None:
     assert set(rules) == set(metadata.tables)
+
+
+@pytest.mark.parametrize("rules", [retention.RULES, hub_retention.RULES], ids=["agent", "hub"])
+def test_the_page_names_every_table_and_its_rule(rules: dict[str, object]) -> None:
+    section = (ROOT / "docs" / "databases.md").read_text().partition("## What is kept")[2].partition("\n## ")[0]
+    rows = [line.split("|")[1:3] for line in section.splitlines() if line.startswith("| `")]
+    shown = {name: kept for names, kept in rows for name in re.findall(r"`(\w+)`", names)}
+    for name, rule in rules.items():
+        match rule:
+            case Forever():
+                assert "for ever" in shown[name], name
+            case Working():
+                assert "working state" in shown[name], name
+            case Bounded(setting=setting):
+                assert setting in shown[name], name
+                assert setting or "until" in shown[name], name
+    assert len(re.findall(r"`(\w+)`", " ".join(names for names, _ in rows))) == len(shown)
 
 
 def test_what_was_signed_decided_or_paid_stays_for_ever() -> None:
