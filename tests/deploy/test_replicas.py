@@ -57,17 +57,13 @@ async def test_two_hubs_on_one_database_seal_what_neither_saw_alone(tmp_path: Pa
         await field.player.mine(2 * belt.FRAME)
         assert await field.all_sealed() >= 2
 
+        sealed = await field.sealed()
         await second.kill()
         await field.player.run(10)
-        await second.start(environment=server)
-        await second.listening(deadline_s=belt.DEADLINE_S)
-        await field.player.mine(2 * belt.FRAME)
-        sealed = await field.all_sealed()
-
         assert await first.stop() == 0
-        await field.player.run(10)
-        await first.start(environment=server)
-        await first.listening(deadline_s=belt.DEADLINE_S)
+        for hub in (second, first):
+            await hub.start(environment=server)
+            await hub.listening(deadline_s=belt.DEADLINE_S)
         await field.player.mine(2 * belt.FRAME)
         assert await field.all_sealed() > sealed
         await field.delivered(agents)
