@@ -292,12 +292,13 @@ def _waiting(view: View) -> tuple[Output, ...]:
         return (_again(view),)
     if counts.finalized > view.nonce:
         return _superseded(view, counts)
-    if counts.latest > view.nonce or view.state == "needs_operator":
+    if counts.latest > view.nonce:
         # Used, by us or by another: receipts tell, or finality does.
         return (_again(view),)
     if view.state == "reserved":
         return (*_cancel(view), _again(view))
-    outputs = _cancel(view) or _bump(view, counts)
+    # Sending again what is signed is always safe; anything new waits for the person.
+    outputs = [] if view.state == "needs_operator" else _cancel(view) or _bump(view, counts)
     due = tuple([attempt for attempt in view.attempts if _resend_due(view, attempt)])
     return (*outputs, *[Resend(hash_) for hash_ in resend_order(due)], _again(view))
 
