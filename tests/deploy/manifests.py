@@ -14,6 +14,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "deploy" / "kubernetes"
+STOPPED = FOLDER / "stopped" / "patch.yaml"
 Strings = dict[str, str]
 
 
@@ -386,4 +387,4 @@ def kustomizations() -> dict[str, dict[str, Any]]:
 
 def files() -> list[Path]:
     """The files with objects in them."""
-    return sorted(path for path in FOLDER.rglob("*.yaml") if path.name != "kustomization.yaml")
+    return sorted(path for path in FOLDER.rglob("*.yaml") if path.name not in ("kustomization.yaml", STOPPED.name))

@@ -29,7 +29,7 @@ def test_the_settings_of_the_page_load(tmp_path: Path) -> None:
     loaded = settings.load_hub(tmp_path / "hub.toml", {})
     assert loaded.web.tls is not None and loaded.web.tls.health_port == 8481
     agent = (ROOT / "deploy" / "kubernetes" / "agent" / "agent.toml").read_text().partition("[hub]")[0]
-    (tmp_path / "agent.toml").write_text(f"{agent}\n{tables[1]}\n")
+    (tmp_path / "agent.toml").write_text(f"{agent}\n{tables[1]}\n")  # without the tables after [hub]
     upstream = settings.load_agent(tmp_path / "agent.toml", {}).hub
     assert upstream is not None and upstream.ca_file == Path("/run/stakeside/tls/ca.crt")
 

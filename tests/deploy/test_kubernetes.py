@@ -76,7 +76,9 @@ def test_the_settings_load_and_name_only_files_that_are_mounted(name: str) -> No
     if name == "hub/hub":
         settings.load_hub(file, env)
     else:
-        assert settings.load_agent(file, env).agent.name == "stakeside-node-a-0"
+        loaded = settings.load_agent(file, env)
+        assert loaded.agent.name == "stakeside-node-a-0"
+        assert loaded.web.read == "viewer", "it listens beyond loopback"
     pod = PODS[name.partition("/")[0]]
     volumes = {volume.name: volume for volume in pod.volumes}
     mounted = {mount.mount_path: mount.name for mount in container.volume_mounts}
@@ -242,7 +244,11 @@ def test_every_kustomization_names_files_that_exist_and_leaves_none_out() -> Non
             for name in generated["files"]:
                 assert (here / name).is_file()
                 used.add(str((here / name).resolve()))
-    left = [p for p in manifests.FOLDER.rglob("*") if p.is_file() and p.name != "kustomization.yaml"]
+    left = [
+        p
+        for p in manifests.FOLDER.rglob("*")
+        if p.is_file() and p.name != "kustomization.yaml" and p != manifests.STOPPED
+    ]
     assert [str(path) for path in left if str(path) not in used] == []
 
 
@@ -277,3 +283,22 @@ def test_kustomize_builds_what_a_cluster_would_get(folder: str) -> None:
         assert item.spec.service_name == item.metadata.name
         assert item.spec.template.metadata.labels["app.kubernetes.io/instance"] == item.metadata.name[-1]
         assert re.fullmatch(r"stakeside:\d+\.\d+\.\d+", pod.init_containers[0].image)
+
+
+def test_an_agent_can_be_stopped_without_its_node() -> None:
+    """The patch names the sidecar, replaces what it runs by something that ends at once when asked, and takes every probe away."""
+    patch = yaml.safe_load(manifests.STOPPED.read_text())
+    [changed] = patch["spec"]["template"]["spec"]["initContainers"]
+    [agent] = PODS["node"].init_containers
+    assert changed.pop("name") == agent.name
+    command = changed.pop("command")
+    assert changed == {"startupProbe": None, "livenessProbe": None, "readinessProbe": None}
+    waiting = subprocess.Popen([*command, *agent.args])
+    try:
+        with pytest.raises(subprocess.TimeoutExpired):
+            waiting.wait(0.5)
+        waiting.terminate()
+        assert waiting.wait(10) == 0
+    finally:
+        waiting.kill()
+        waiting.wait()
