@@ -77,7 +77,7 @@ def _nobody(_: str) -> None:
 
 
 def _teller(console: Console) -> demo.Tell:
-    return lambda text: console.print(f"  {text}", highlight=False, soft_wrap=True)
+    return lambda text: console.print(f"  {text}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _picture(view: demo.View) -> RenderableType:
@@ -131,6 +131,11 @@ def _summary(console: Console, playing: demo.Demo, result: demo.Result, *, folde
         f"  statements sealed   {result.statements_sealed}, byte-identical at all three agents", highlight=False
     )
     console.print(f"  receipts verified   {result.receipts_verified}", highlight=False, soft_wrap=True)
+    console.print(
+        f"  delegations final   {result.delegations_final}, one of them approved by a second person, one reorged out and back",
+        highlight=False,
+        soft_wrap=True,
+    )
     console.print(
         f"  equals the chain    {mark}: every row against receipts, every leaf against contract views", soft_wrap=True
     )

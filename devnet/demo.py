@@ -200,7 +200,7 @@ class Demo:
         for which in (demo_treasury.SMALL, demo_treasury.LARGE, demo_treasury.REFUSED):
             await treasury.propose(which)
         await self._until(treasury.reaches(demo_treasury.REFUSED, "rejected"), "the policy to refuse one")
-        self._say(f"the policy refuses one: {(await treasury.seen(demo_treasury.REFUSED))['why']}")
+        self._say(f"the policy refuses one: {(await treasury.seen(demo_treasury.REFUSED))['intent']['why']}")
         await self._until(treasury.reaches(demo_treasury.LARGE, "awaiting_approval"), "one to wait for approval")
         if not await treasury.cannot_approve_herself(demo_treasury.LARGE):
             self.astray.append("the proposer could approve her own intent")
@@ -223,12 +223,16 @@ class Demo:
         await self.player.mine()
         await self._until(treasury.reaches(which, "included"), "the delegation to be in a block")
         await self._reorg(play.THREE)
-        await self._until(self._in_pool, "the delegation to be sent again")
-        await self.player.mine()
 
         async def back() -> bool:
             return await treasury.came_back(which)
 
+        async def there_again() -> bool:
+            return await self._in_pool() or await back()
+
+        await self._until(there_again, "the delegation to be sent again")
+        if not await back():
+            await self.player.mine()
         await self._until(back, "the delegation to be in a block again")
         self._say("the delegation is back, in another block")
 

@@ -68,14 +68,14 @@ class Treasury:
         seen = await self.seen(which)
         await self._post(
             f"/v1/intents/{self.ids[which]}/approve",
-            {"payloadHash": seen["payloadHash"], "reason": "within the plan of the month"},
+            {"payloadHash": seen["intent"]["payloadHash"], "reason": "within the plan of the month"},
             by=APPROVER,
         )
 
     async def cannot_approve_herself(self, which: str) -> bool:
         """Tess tries; the agent must refuse."""
         seen = await self.seen(which)
-        body = {"payloadHash": seen["payloadHash"], "reason": "it is mine"}
+        body = {"payloadHash": seen["intent"]["payloadHash"], "reason": "it is mine"}
         status, _ = await self.agent.post(f"/v1/intents/{self.ids[which]}/approve", body, token=self._tokens[PROPOSER])
         return status == 403
 
@@ -87,7 +87,7 @@ class Treasury:
         return answer[1]
 
     async def state(self, which: str) -> str:
-        return str((await self.seen(which))["state"])
+        return str((await self.seen(which))["intent"]["state"])
 
     def reaches(self, which: str, *states: str) -> Callable[[], Awaitable[bool]]:
         """A condition to wait for."""
@@ -98,9 +98,9 @@ class Treasury:
         return reached
 
     async def came_back(self, which: str) -> bool:
-        """Whether it was included, put back, and included again."""
-        moves = [move["to"] for move in (await self.seen(which))["transitions"]]
-        return moves.count("included") > 1
+        """Whether a block with it vanished, and another one has it now."""
+        gone = [inclusion["orphanedAtS"] is not None for inclusion in (await self.seen(which))["inclusions"]]
+        return any(gone) and not all(gone)
 
     async def judge(self, ground: truth.Truth, *, last: int) -> tuple[int, list[str]]:
         """How many delegations are final, and what is not as it should be: counted on the chain, not in the book."""
@@ -130,8 +130,8 @@ class Treasury:
 
 def tables(key_file: Path, *, validator: str, hub: bool) -> list[str]:
     """The parts of `agent.toml` that make an agent act: its key, how it submits, and what it may do."""
-    submit: dict[str, object] = {"resend_after_s": 1.0, "bump_after_s": 30.0, "poll_s": 0.2}
-    submit |= {"lease": "hub", "lease_ttl_s": 60.0} if hub else {"exclusive": True}
+    submit: dict[str, object] = {"resend_after_s": 1, "bump_after_s": 30, "poll_s": 0.2}
+    submit |= {"lease": "hub", "lease_ttl_s": 60} if hub else {"exclusive": True}
     return [
         documents.table("delegator", {"kind": "dev", "key_file": str(key_file)}),
         documents.table("submit", submit),
@@ -142,6 +142,7 @@ def tables(key_file: Path, *, validator: str, hub: bool) -> list[str]:
                 "max_tip_wei": str(10**9),
                 "max_gas": 1_000_000,
                 "max_amount_per_day": str(MOST),
+                "max_gas_wei_per_day": str(ETHER),
                 "approval_above": str(APPROVAL_ABOVE),
             },
         ),

@@ -375,7 +375,7 @@ class Fleet:
         limits = limits or Limits()
         folder = self.folder / name
         folder.mkdir(exist_ok=True)
-        streams = [] if observe_only else [stream.name for stream in self._document().streams]
+        streams = [] if observe_only else [stream.name for stream in self.document().streams]
         text = [
             documents.table("agent", {"name": name, "store": "sqlite:///stakeside.db"}),
             documents.table("node", {"url": node_url, "ws": ws_url, "timeout_s": limits.timeout_s}),
@@ -433,7 +433,7 @@ class Fleet:
         port = next(line.partition("=")[2].strip() for line in lines if line.startswith("port ="))
         return f"http://127.0.0.1:{port}"
 
-    def _document(self) -> deployment.Document:
+    def document(self) -> deployment.Document:
         return msgspec.convert(tomllib.loads(self.document_file.read_text()), deployment.Document)
 
     def _http(self) -> aiohttp.ClientSession:
