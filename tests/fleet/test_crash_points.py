@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from devnet import crash, fleet, play
+from devnet import crash, fleet, kill, play
 from tests.fleet import town as towns
 
-POINTS = crash.points()
+POINTS = [point for point in crash.points() if not point.startswith(kill.STAGES)]  # those have their own matrix
 QUICK = ("index.after_commit", "attest.after_sign", "report.after_send", "hub.after_commit")
 LATE = ("adopt.", "index.before_gap", "index.after_gap")
 PRUNED_BEFORE = 6
