@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.earnings import hub
 from tests.store import postgres
 
 
@@ -18,3 +19,12 @@ def postgres_server() -> Iterator[postgres.Server]:
         pytest.skip(f"POSTGRESQL IS NOT TESTED: {why}")
     yield server
     server.stop()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """`hub.running` keeps its book there. A module whose promises hold on both says `usefixtures("database")`."""
+    if request.param == "postgresql":
+        server: postgres.Server = request.getfixturevalue("postgres_server")
+        monkeypatch.setattr(hub, "STORE", server.empty())
+    return request.param

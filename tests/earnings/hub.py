@@ -21,6 +21,8 @@ from tests.earnings import factory
 
 T = TypeVar("T")
 DEADLINE_S = 20.0
+STORE = ""
+"""Where hubs of this test keep their book instead of a file of their own; the fixture `database` sets it."""
 FAST = limits.Rate(per_s=1_000_000, burst=1_000_000)
 
 
@@ -134,7 +136,7 @@ async def running(
     probes: list[int] = []
     arguments = app.Arguments(
         name="test hub",
-        store=store or f"sqlite:///{folder / 'hub.db'}",
+        store=store or STORE or f"sqlite:///{folder / 'hub.db'}",
         document=document or factory.document(),
         chain_id=factory.CHAIN,
         keys=keys_,

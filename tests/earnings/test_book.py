@@ -100,6 +100,7 @@ async def test_a_failed_transaction_leaves_nothing(tmp_path: Path) -> None:
     await opened.close()
 
 
+@pytest.mark.usefixtures("database")
 async def test_amounts_of_256_bits_come_back_exactly(tmp_path: Path) -> None:
     largest = hashing.UINT256_MAX
     made = factory.frame(factory.document(), factory.stream(), 0, (factory.leaf(0, largest, kind=41),), (), None)

@@ -55,6 +55,7 @@ async def test_an_answer_the_consumer_has_is_not_sent_again(tmp_path: Path, path
         assert (body, response.headers["ETag"]) == (b"", tag)
 
 
+@pytest.mark.usefixtures("database")
 async def test_a_joined_signature_changes_the_tag_of_the_certificate(tmp_path: Path) -> None:
     async with hub.running(tmp_path) as h:
         await h.seal(FIRST)
@@ -83,6 +84,7 @@ async def test_an_agent_can_adopt_what_a_consumer_reads(tmp_path: Path) -> None:
     assert adopted.body.leaves == last.body.leaves
 
 
+@pytest.mark.usefixtures("database")
 async def test_a_body_of_an_old_frame_is_what_it_was(tmp_path: Path) -> None:
     async with hub.running(tmp_path) as h:
         for made in FRAMES:
@@ -105,6 +107,7 @@ async def test_a_large_body_comes_in_pages(tmp_path: Path) -> None:
     assert tuple(found) == made.body.leaves
 
 
+@pytest.mark.usefixtures("database")
 async def test_a_proof_leads_from_the_leaf_to_the_signed_root(tmp_path: Path) -> None:
     async with hub.running(tmp_path) as h:
         await h.seal(FIRST)
@@ -117,6 +120,7 @@ async def test_a_proof_leads_from_the_leaf_to_the_signed_root(tmp_path: Path) ->
     assert merkle.verify(FIRST.header.body_root, leaf.hash(), path)
 
 
+@pytest.mark.usefixtures("database")
 async def test_frames_are_paged_by_sequence(tmp_path: Path) -> None:
     async with hub.running(tmp_path) as h:
         for made in FRAMES:
@@ -160,6 +164,7 @@ async def events(h: hub.Hub, count: int, *, after: str | None = None) -> list[tu
     raise AssertionError("the feed ended")
 
 
+@pytest.mark.usefixtures("database")
 async def test_the_feed_tells_of_every_seal_and_resumes_where_it_broke_off(tmp_path: Path) -> None:
     async with hub.running(tmp_path) as h:
         waiting = asyncio.create_task(events(h, 1))

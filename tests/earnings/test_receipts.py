@@ -68,6 +68,7 @@ def test_another_library_recovers_the_same_signer_from_the_golden_receipt() -> N
     assert Account.recover_message(typed, signature=signed.signature).lower() == factory.address(factory.HUB)
 
 
+@pytest.mark.usefixtures("database")
 async def test_the_same_attestation_gets_the_identical_receipt(tmp_path: Path) -> None:
     async with hub.running(tmp_path) as h:
         first = await raw(h, ALICE, FRAMES[0])
@@ -83,6 +84,7 @@ async def test_another_context_of_the_same_vote_gets_the_same_receipt(tmp_path: 
     assert answers[0] == answers[1]
 
 
+@pytest.mark.usefixtures("database")
 async def test_receipts_count_by_one_and_chain_per_attester_through_a_restart(tmp_path: Path) -> None:
     kept: list[judge.Kept] = []
     for number, made in enumerate(FRAMES, start=1):
@@ -94,6 +96,7 @@ async def test_receipts_count_by_one_and_chain_per_attester_through_a_restart(tm
     assert [item.digest for item in kept] == [made.digest for made in FRAMES]
 
 
+@pytest.mark.usefixtures("database")
 async def test_concurrent_attestations_leave_an_unbroken_chain(tmp_path: Path) -> None:
     made = factory.frames(20)
     async with hub.running(tmp_path) as h:

@@ -51,6 +51,7 @@ async def test_a_frame_seals_when_k_equal_votes_and_its_body_are_there(tmp_path:
     )
 
 
+@pytest.mark.usefixtures("database")
 async def test_frames_seal_in_order_however_their_votes_arrive(tmp_path: Path) -> None:
     async with hub.running(tmp_path) as h:
         for made in reversed(FRAMES[1:]):
@@ -64,6 +65,7 @@ async def test_frames_seal_in_order_however_their_votes_arrive(tmp_path: Path) -
     assert numbers == [hashing.hex0x(made.digest) for made in FRAMES]
 
 
+@pytest.mark.usefixtures("database")
 async def test_a_restart_between_any_two_steps_changes_nothing(tmp_path: Path) -> None:
     for agent in factory.AGENTS[:3]:
         async with hub.running(tmp_path) as h:
@@ -128,6 +130,7 @@ async def test_k_votes_for_a_header_that_its_own_body_contradicts_stop_with_a_re
         assert (await h.get("/status"))[1]["sealed"] == 1
 
 
+@pytest.mark.usefixtures("database")
 async def test_a_wrong_body_is_thrown_out_and_asked_for_again(tmp_path: Path) -> None:
     made = FRAMES[0]
     wrong = msgspec.structs.replace(made, changed=(factory.leaf(0, 1), *made.changed[1:]))
@@ -184,6 +187,7 @@ async def test_a_chunk_beyond_its_bounds_is_refused_by_the_name_of_its_field(tmp
     assert (status, problem["field"]) == (400, field)
 
 
+@pytest.mark.usefixtures("database")
 async def test_a_body_of_many_chunks_arrives_in_any_order(tmp_path: Path) -> None:
     made = factory.frames(1, holders=9000)[0]
     chunks = made.chunks()
@@ -214,6 +218,7 @@ async def test_a_stream_without_any_leaf_seals(tmp_path: Path) -> None:
     assert (status, page["leaves"], page["carry"]) == (200, [], empty.body.carry.decode())
 
 
+@pytest.mark.usefixtures("database")
 async def test_an_equal_vote_after_sealing_joins_the_certificate(tmp_path: Path) -> None:
     async with hub.running(tmp_path) as h:
         await h.seal(FRAMES[0])
@@ -273,6 +278,7 @@ CHANGED = factory.document(epochs=(factory.epoch(), factory.epoch(1, agents=NEW,
 UNDER_CHANGED = factory.frames(3, of=CHANGED)
 
 
+@pytest.mark.usefixtures("database")
 async def test_a_signer_change_at_a_frame_boundary_takes_old_votes_before_it_and_new_ones_after(tmp_path: Path) -> None:
     left, joined = factory.AGENTS[0], NEW[3]
     async with hub.running(tmp_path, CHANGED) as h:
@@ -296,6 +302,7 @@ async def test_votes_of_the_old_signer_set_do_not_count_for_a_frame_the_new_one_
         await h.seal(UNDER_CHANGED[1], [NEW[0], NEW[1], NEW[3]])
 
 
+@pytest.mark.usefixtures("database")
 async def test_a_document_that_is_not_an_extension_keeps_the_hub_from_starting(tmp_path: Path) -> None:
     async with hub.running(tmp_path, CHANGED):
         pass
@@ -320,6 +327,7 @@ async def test_a_document_that_changes_a_sealed_frame_is_refused(tmp_path: Path)
             pass
 
 
+@pytest.mark.usefixtures("database")
 async def test_a_listed_revision_seals_in_place_of_what_it_supersedes(tmp_path: Path) -> None:
     async with hub.running(tmp_path) as h:
         await votes(h, FRAMES[0])

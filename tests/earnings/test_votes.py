@@ -138,6 +138,7 @@ async def test_an_unlisted_revision_is_a_conflict_with_advice(tmp_path: Path) ->
     assert (status, problem["field"]) == (409, "header.revision")
 
 
+@pytest.mark.usefixtures("database")
 async def test_a_second_digest_without_a_replace_is_kept_as_evidence_and_its_signer_does_not_count(
     tmp_path: Path,
 ) -> None:
@@ -166,6 +167,7 @@ async def test_a_quarantined_signer_counts_for_no_other_unsealed_frame(tmp_path:
         assert not any(vote["counts"] for vote in (await h.frame(1))["votes"])
 
 
+@pytest.mark.usefixtures("database")
 async def test_a_replace_moves_the_vote(tmp_path: Path) -> None:
     async with hub.running(tmp_path) as h:
         await h.attest(ALICE, OTHER)
@@ -181,6 +183,7 @@ async def test_a_replace_moves_the_vote(tmp_path: Path) -> None:
         assert sum(vote["counts"] for vote in (await h.frame(0))["votes"]) == 3
 
 
+@pytest.mark.usefixtures("database")
 async def test_a_late_replace_explains_what_looked_like_equivocation(tmp_path: Path) -> None:
     async with hub.running(tmp_path) as h:
         await h.attest(ALICE, OTHER)
