@@ -175,9 +175,7 @@ async def test_the_healthcheck_follows_healthz(image: Prefix, answer: int | None
         asked = port if answer is not None else 1
         said = await asyncio.to_thread(image.run, *command, STAKESIDE_WEB__PORT=str(asked))
         # Behind TLS the probes have a port of their own.
-        beside = await asyncio.to_thread(
-            image.run, *command, STAKESIDE_WEB__PORT="1", STAKESIDE_HEALTH_PORT=str(asked)
-        )
+        beside = await asyncio.to_thread(image.run, *command, STAKESIDE_WEB__PORT="1", STAKESIDE_HEALTH_PORT=str(asked))
     assert (said.returncode == 0) is healthy
     assert (beside.returncode == 0) is healthy
 
