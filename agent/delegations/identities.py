@@ -34,6 +34,12 @@ def read(text: str, *, what: str, free: bool = False) -> str:
     return hashing.hex0x(found)
 
 
+def shown(text: str) -> str:
+    """For people: an identity that an address fits is written as that address, and so is told from a key in any log."""
+    found = _word(text)
+    return checksum(found[12:]) if found is not None and found[:12] == bytes(12) and any(found[:16]) else text
+
+
 def checksum(address: bytes) -> str:
     """EIP-55: the case of each letter tells whether a typing error was made."""
     digits = address.hex()

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
-from agent.delegations import proposals, terms
+from agent.delegations import identities, proposals, terms
 from domain import hashing, transaction
 
 APPROVE_SELECTOR = bytes.fromhex("095ea7b3")
@@ -94,8 +94,8 @@ def _listed(case: Case, argument: str, key: str) -> Found:
         return "skipped", "no [[policy.allow]] to check it by"
     names: terms.Names = getattr(case.allow, key)
     if names.admits(name):
-        return "pass", f"{argument} {name}" + (" (any is allowed)" if names.anyone else "")
-    return "deny", f"{argument} {name} is not among the {len(names.listed)} {key} of its [[policy.allow]]"
+        return "pass", f"{argument} {identities.shown(name)}" + (" (any is allowed)" if names.anyone else "")
+    return "deny", f"{argument} {identities.shown(name)} is not among the {len(names.listed)} {key} of its [[policy.allow]]"
 
 
 def _recipients(case: Case) -> Found:

@@ -34,6 +34,7 @@ def test_the_result_line_says_all_that_was_promised() -> None:
         "reorgs_healed",
         "statements_sealed",
         "receipts_verified",
+        "delegations_final",
         "ground_truth_match",
     ]
     line = demo.Result(seed=7).line()
