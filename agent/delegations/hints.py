@@ -29,11 +29,11 @@ MAX_TEXT = 500
 # In this order: a replacement that is underpriced is also underpriced. Wordings of geth, Anvil, Besu, Nethermind and Erigon.
 _WORDINGS: tuple[tuple[Hint, str], ...] = (
     ("already_known", r"already.?known|known.?transaction|already.?imported|already in (?:the )?(?:pool|mempool)|duplicate.?hash"),
-    ("replacement_underpriced", r"replacement.*(?:underpriced|too low|not allowed)|could not replace|not.?enough.?to.?replace|replacement_underpriced"),
+    ("replacement_underpriced", r"replacement.*(?:underpriced|too low|not.?allowed)|could not replace|not.?enough.?to.?replace|replacement_underpriced"),
     ("nonce_too_low", r"nonce.{0,12}too.?low|old.?nonce|nonce.{0,20}(?:below|less than)"),
     ("nonce_too_high", r"nonce.{0,12}too.?(?:high|distant|far)|nonce.?gap|nonce.{0,20}(?:above|greater|higher)"),
     ("insufficient_funds", r"insufficient.?(?:funds|balance|maxfeepergas|max fee)|upfront.?cost|not enough (?:funds|balance)"),
-    ("underpriced", r"underpriced|fee.?too.?low|fee cap less than|max ?fee ?per ?gas less than|below (?:the )?(?:current )?(?:minimum|base)|gas.?price.?too.?low|tip.{0,20}below"),
+    ("underpriced", r"underpriced|fee.?too.?low|fee cap less than|max ?fee ?per ?gas less than|below (?:the )?(?:current |configured )?(?:minimum|base)|gas.?price.?too.?low|tip.{0,20}below"),
     ("gas_limit", r"gas.?limit|intrinsic gas|exceeds.{0,20}gas|out of gas"),
     ("pool_full", r"pool.{0,12}(?:full|overflow|limit)|txpool_limit|too many transactions"),
     ("refused", r"invalid.?(?:sender|signature|chain|transaction)|chain.?id|not supported|oversized|forbidden|unauthori[sz]ed|not accepted"),

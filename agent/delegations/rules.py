@@ -95,7 +95,10 @@ def _listed(case: Case, argument: str, key: str) -> Found:
     names: terms.Names = getattr(case.allow, key)
     if names.admits(name):
         return "pass", f"{argument} {identities.shown(name)}" + (" (any is allowed)" if names.anyone else "")
-    return "deny", f"{argument} {identities.shown(name)} is not among the {len(names.listed)} {key} of its [[policy.allow]]"
+    return (
+        "deny",
+        f"{argument} {identities.shown(name)} is not among the {len(names.listed)} {key} of its [[policy.allow]]",
+    )
 
 
 def _recipients(case: Case) -> Found:

@@ -1,0 +1,338 @@
+"""The state machine, one transition a test: what each fact leads to, and what no fact may lead to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from agent.delegations import tracker
+from domain import intent
+from tests.delegations.factory import NOW
+
+A, B, C = (bytes([n]) * 32 for n in (1, 2, 3))
+BLOCK, OTHER = b"\xbb" * 32, b"\xcc" * 32
+TIMING = tracker.Timing(resend_after_s=30, bump_after_s=60, poll_s=2)
+AGAIN = tracker.Timer(NOW + 2)
+ORIGINAL = tracker.Attempt(0, "original", 10, 100, A, sends=1, first_s=NOW, last_s=NOW)
+BUMP = tracker.Attempt(1, "bump", 11, 110, B, sends=1, first_s=NOW, last_s=NOW)
+CANCEL = tracker.Attempt(1, "cancel", 11, 110, B, sends=1, first_s=NOW, last_s=NOW)
+RECEIPT = tracker.Receipt(10, BLOCK, 0, 1, 21_000, 5, effect=3)
+STANDING = tracker.Inclusion(7, 0, A, 10, BLOCK, 1, effect=3)
+UNUSED = tracker.Counts(latest=4, finalized=4, finalized_number=8, head=12)
+USED = tracker.Counts(latest=5, finalized=4, finalized_number=8, head=12)
+FINAL = tracker.Counts(latest=5, finalized=5, finalized_number=11, head=12)
+YOUNG = tracker.Book(finalized=8, canonical={10: BLOCK}, effects=frozenset({A, B}))
+NOTHING = tracker.Book(finalized=8, canonical={}, effects=frozenset())
+OLD = tracker.Book(finalized=10, canonical={10: BLOCK}, effects=frozenset({A, B}))
+
+
+def view(**changes: Any) -> tracker.View:
+    """A sent original on nonce 4 of which nothing is known yet."""
+    plain = tracker.View(
+        state="pending",
+        nonce=4,
+        attempts=(ORIGINAL,),
+        standing=None,
+        receipts={A: None, B: None},
+        canonical={10: BLOCK},
+        counts=UNUSED,
+        book=YOUNG,
+        timing=TIMING,
+        now_s=NOW,
+    )
+    return msgspec.structs.replace(plain, **changes)
+
+
+def moves(**changes: Any) -> list[intent.State]:
+    return [output.to for output in tracker.next(view(**changes)) if isinstance(output, tracker.Move)]
+
+
+def included(**changes: Any) -> tuple[tracker.Output, ...]:
+    given: dict[str, Any] = {"state": "included", "standing": STANDING, "receipts": {A: RECEIPT}, "counts": USED}
+    return tracker.next(view(**{**given, **changes}))
+
+
+def ends(**changes: Any) -> list[intent.State]:
+    return [output.to for output in included(**{"book": OLD, **changes}) if isinstance(output, tracker.Move)]
+
+
+@pytest.mark.parametrize("state", sorted(intent.FINAL | intent.UNSENT))
+def test_an_intent_without_a_nonce_is_none_of_its_business(state: intent.State) -> None:
+    assert tracker.next(view(state=state)) == ()
+
+
+# --- waiting ---
+
+
+def test_what_waits_is_looked_at_again() -> None:
+    assert tracker.next(view()) == (AGAIN,)
+
+
+def test_a_silent_node_moves_nothing() -> None:
+    assert tracker.next(view(counts=None, receipts={}, canonical={}, now_s=NOW + 999)) == (tracker.Timer(NOW + 1001),)
+
+
+def test_what_was_signed_and_never_sent_is_sent() -> None:
+    fresh = msgspec.structs.replace(ORIGINAL, sends=0, first_s=0, last_s=0)
+    assert tracker.next(view(state="signed", attempts=(fresh,))) == (tracker.Resend(A), AGAIN)
+
+
+def test_bytes_are_sent_again_after_a_while_the_dearest_first() -> None:
+    found = tracker.next(view(attempts=(ORIGINAL, BUMP), now_s=NOW + 30))
+    assert found == (tracker.Resend(B), tracker.Resend(A), tracker.Timer(NOW + 32))
+
+
+def test_nothing_is_sent_again_before_its_time() -> None:
+    assert tracker.next(view(now_s=NOW + 29)) == (tracker.Timer(NOW + 31),)
+
+
+def bumps(**changes: Any) -> list[str]:
+    return [output.kind for output in tracker.next(view(**changes)) if isinstance(output, tracker.Bump)]
+
+
+def test_a_transaction_that_waits_too_long_is_bumped() -> None:
+    assert bumps(now_s=NOW + 60) == ["bump"]
+    assert bumps(now_s=NOW + 59) == []
+
+
+def test_a_transaction_behind_another_nonce_is_not_bumped() -> None:
+    behind = tracker.Counts(latest=3, finalized=3, finalized_number=8, head=12)
+    assert bumps(now_s=NOW + 999, counts=behind) == []
+
+
+def test_no_second_bump_while_the_first_is_unsigned_or_unsent() -> None:
+    for unfinished in (msgspec.structs.replace(BUMP, hash=None, sends=0), msgspec.structs.replace(BUMP, sends=0)):
+        assert bumps(now_s=NOW + 999, attempts=(ORIGINAL, unfinished)) == []
+
+
+def test_a_bump_is_measured_from_the_newest_attempt() -> None:
+    late = msgspec.structs.replace(BUMP, first_s=NOW + 50)
+    assert bumps(now_s=NOW + 100, attempts=(ORIGINAL, late)) == []
+    assert bumps(now_s=NOW + 110, attempts=(ORIGINAL, late)) == ["bump"]
+
+
+def test_a_cancel_is_bumped_as_a_cancel() -> None:
+    assert bumps(now_s=NOW + 60, attempts=(ORIGINAL, CANCEL), cancel="x") == ["cancel"]
+
+
+def test_a_cancel_is_made_once() -> None:
+    assert bumps(cancel="changed my mind") == ["cancel"]
+    assert bumps(cancel="changed my mind", attempts=(ORIGINAL, CANCEL)) == []
+
+
+def test_what_was_reserved_and_never_signed_can_be_cancelled() -> None:
+    frozen = tracker.Attempt(0, "original", 10, 100)
+    assert bumps(state="reserved", attempts=(frozen,), cancel="x") == ["cancel"]
+
+
+def test_an_original_that_was_given_up_is_never_signed() -> None:
+    frozen, cancel = tracker.Attempt(0, "original", 10, 100), tracker.Attempt(1, "cancel", 11, 110)
+    assert tracker.to_sign((frozen,)) == 0
+    assert tracker.to_sign((frozen, cancel)) == 1
+    assert tracker.to_sign((frozen, msgspec.structs.replace(cancel, hash=B))) is None
+    assert tracker.to_sign(()) is None
+
+
+# --- included, and back ---
+
+
+def test_a_receipt_in_a_canonical_block_includes_it() -> None:
+    found = tracker.next(view(receipts={A: RECEIPT}, counts=USED))
+    assert found[0] == tracker.Include(0, A, RECEIPT)
+    assert moves(receipts={A: RECEIPT}, counts=USED) == ["included"]
+
+
+def test_a_receipt_of_a_block_that_is_not_canonical_includes_nothing() -> None:
+    for canonical in ({10: OTHER}, {}):
+        assert tracker.next(view(receipts={A: RECEIPT}, counts=USED, canonical=canonical)) == (AGAIN,)
+
+
+def test_an_inclusion_is_not_final_because_it_is_there() -> None:
+    assert included() == (AGAIN,)
+
+
+def test_a_replaced_block_gives_it_back_and_sends_it_again_the_dearest_first() -> None:
+    found = included(canonical={10: OTHER}, receipts={A: None, B: None}, attempts=(ORIGINAL, BUMP), counts=UNUSED)
+    assert isinstance(found[0], tracker.Orphan)
+    assert found[0].id == 7
+    assert isinstance(found[1], tracker.Move)
+    assert found[1].to == "pending"
+    assert found[2:] == (tracker.Resend(B), tracker.Resend(A), AGAIN)
+
+
+def test_a_reorg_that_moves_it_to_another_block_is_a_new_inclusion_of_the_same_state() -> None:
+    moved = msgspec.structs.replace(RECEIPT, block_number=11, block_hash=OTHER)
+    found = included(canonical={10: C, 11: OTHER}, receipts={A: moved})
+    assert [type(output) for output in found] == [tracker.Orphan, tracker.Include, tracker.Timer]
+
+
+def test_a_reorg_to_a_shorter_chain_that_still_has_it_moves_the_inclusion() -> None:
+    moved = msgspec.structs.replace(RECEIPT, block_number=9, block_hash=OTHER)
+    found = included(canonical={9: OTHER}, receipts={A: moved})
+    assert [type(output) for output in found] == [tracker.Orphan, tracker.Include, tracker.Timer]
+
+
+def test_a_head_that_went_backwards_is_waited_out() -> None:
+    assert included(canonical={}, receipts={A: None}, counts=UNUSED) == (AGAIN,)
+
+
+def test_a_receipt_that_vanished_while_its_block_stands_is_waited_for() -> None:
+    assert included(receipts={A: None}) == (AGAIN,)
+
+
+def test_what_our_own_index_has_as_final_no_node_takes_back() -> None:
+    found = included(canonical={10: OTHER}, receipts={A: None}, book=OLD)
+    assert not [output for output in found if isinstance(output, tracker.Orphan)]
+    assert ends(canonical={10: OTHER}, receipts={A: None}) == ["final_ok"]
+
+
+# --- final ---
+
+
+def test_an_effect_that_the_receipt_shows_and_the_book_holds_is_final() -> None:
+    assert [type(output) for output in included(book=OLD)] == [tracker.Finalize, tracker.Move, tracker.Timer]
+    assert ends() == ["final_ok"]
+
+
+def test_finality_needs_the_books_own_hash_at_the_height() -> None:
+    for canonical in ({10: OTHER}, {}):
+        assert ends(book=tracker.Book(10, canonical, frozenset({A}))) == []
+
+
+@pytest.mark.parametrize("finalized", [None, 9])
+def test_finality_needs_the_books_own_cursor(finalized: int | None) -> None:
+    assert ends(book=tracker.Book(finalized, {10: BLOCK}, frozenset({A}))) == []
+
+
+def test_a_revert_waits_for_finality_too() -> None:
+    reverted = msgspec.structs.replace(STANDING, status=0, effect=None)
+    assert ends(standing=reverted, book=YOUNG) == []
+    assert ends(standing=reverted) == ["final_reverted"]
+
+
+def test_a_revert_that_a_reorg_turns_into_success_is_never_reported() -> None:
+    reverted = msgspec.structs.replace(STANDING, status=0, effect=None)
+    moved = msgspec.structs.replace(RECEIPT, block_hash=OTHER)
+    found = included(standing=reverted, canonical={10: OTHER}, receipts={A: moved})
+    assert [type(output) for output in found] == [tracker.Orphan, tracker.Include, tracker.Timer]
+
+
+def test_success_without_the_effect_is_no_success_and_alarms() -> None:
+    empty = msgspec.structs.replace(STANDING, effect=None)
+    assert ends(standing=empty) == ["final_no_effect"]
+    assert [o.latch for o in included(standing=empty, book=OLD) if isinstance(o, tracker.Alarm)] == [tracker.EFFECT]
+
+
+def test_an_effect_that_the_book_does_not_hold_is_for_a_person() -> None:
+    lacking = tracker.Book(10, {10: BLOCK}, frozenset())
+    assert ends(book=lacking) == ["needs_operator"]
+    assert ends(book=lacking, state="needs_operator") == []
+
+
+@pytest.mark.parametrize("status", [0, 1])
+def test_a_cancel_that_mined_is_named_so_whatever_its_status(status: int) -> None:
+    by_cancel = tracker.Inclusion(7, 1, B, 10, BLOCK, status, None)
+    assert ends(attempts=(ORIGINAL, CANCEL), standing=by_cancel, cancel="x") == ["cancelled"]
+
+
+def test_an_original_that_wins_against_its_cancel_is_named_so() -> None:
+    assert ends(attempts=(ORIGINAL, CANCEL), cancel="x") == ["final_ok"]
+
+
+# --- a nonce used by others ---
+
+
+def test_a_nonce_that_is_used_and_not_final_is_waited_for() -> None:
+    assert tracker.next(view(counts=USED, now_s=NOW + 999)) == (tracker.Timer(NOW + 1001),)
+
+
+def test_a_nonce_that_another_has_finally_supersedes_and_alarms() -> None:
+    found = tracker.next(view(counts=FINAL, book=NOTHING))
+    assert moves(counts=FINAL, book=NOTHING) == ["superseded"]
+    assert [output.latch for output in found if isinstance(output, tracker.Alarm)] == [tracker.FOREIGN]
+
+
+def test_a_reserved_intent_that_was_never_signed_is_superseded_too() -> None:
+    assert moves(state="reserved", attempts=(tracker.Attempt(0, "original", 10, 100),), counts=FINAL) == ["superseded"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"receipts": {}},
+        {"receipts": {A: None}, "attempts": (ORIGINAL, BUMP)},
+        {"receipts": {A: RECEIPT}, "canonical": {10: OTHER}},
+        {"counts": msgspec.structs.replace(FINAL, head=10)},
+        {"counts": msgspec.structs.replace(FINAL, finalized_number=None)},
+    ],
+    ids=["unanswered", "one unanswered", "a receipt there is", "asked at a head below finality", "no finality"],
+)
+def test_a_node_that_may_not_be_able_to_tell_supersedes_nothing(changes: dict[str, Any]) -> None:
+    assert moves(**{"counts": FINAL, "book": NOTHING, **changes}) == []
+
+
+def test_a_node_that_knows_no_receipt_of_what_the_book_holds_is_for_a_person() -> None:
+    assert moves(counts=FINAL) == ["needs_operator"]
+    assert moves(counts=FINAL, state="needs_operator") == []
+
+
+# --- contradictions ---
+
+BOTH = {A: RECEIPT, B: RECEIPT}
+
+
+def test_two_mined_attempts_of_one_nonce_are_for_a_person() -> None:
+    found = tracker.next(view(attempts=(ORIGINAL, BUMP), receipts=BOTH, counts=USED))
+    assert [type(output) for output in found] == [tracker.Move, tracker.Alarm, tracker.Timer]
+    assert moves(attempts=(ORIGINAL, BUMP), receipts=BOTH, counts=USED) == ["needs_operator"]
+
+
+def test_a_contradiction_is_said_once() -> None:
+    assert tracker.next(view(state="needs_operator", attempts=(ORIGINAL, BUMP), receipts=BOTH)) == (AGAIN,)
+
+
+def test_what_waits_for_a_person_is_not_included_before_the_book_has_it_final() -> None:
+    given: dict[str, Any] = {
+        "state": "needs_operator", "attempts": (ORIGINAL, BUMP), "receipts": {A: RECEIPT, B: None}, "counts": USED,
+    }  # fmt: skip
+    assert moves(**given) == []
+    assert moves(**given, book=OLD) == ["included"]
+    assert moves(**{**given, "receipts": {A: RECEIPT}}, book=OLD) == []
+
+
+def test_what_waits_for_a_person_ends_when_its_block_is_final() -> None:
+    assert ends(state="needs_operator") == ["included", "final_ok"]
+
+
+def test_what_waits_for_a_person_is_sent_again_and_never_bumped() -> None:
+    found = tracker.next(view(state="needs_operator", now_s=NOW + 999, cancel="x"))
+    assert found == (tracker.Resend(A), tracker.Timer(NOW + 1001))
+
+
+# --- the machine as a whole ---
+
+
+@pytest.mark.parametrize("state", sorted(intent.HOLDING))
+@pytest.mark.parametrize("counts", [None, UNUSED, USED, FINAL])
+@pytest.mark.parametrize("standing", [None, STANDING], ids=["", "standing"])
+@pytest.mark.parametrize("receipts", [{}, {A: None, B: None}, {A: RECEIPT}, {A: RECEIPT, B: RECEIPT}])
+def test_no_facts_lead_to_a_move_that_the_machine_has_not(
+    state: intent.State, counts: tracker.Counts | None, standing: tracker.Inclusion | None, receipts: dict[bytes, Any]
+) -> None:
+    """Standing inclusions belong to included intents and to those that wait for a person."""
+    if standing is not None and state not in ("included", "needs_operator"):
+        return
+    attempts = (msgspec.structs.replace(ORIGINAL, hash=None),) if state == "reserved" else (ORIGINAL, BUMP)
+    for canonical in ({}, {10: BLOCK}, {10: OTHER}):
+        for book in (YOUNG, OLD, tracker.Book(None, {}, frozenset()), tracker.Book(11, {10: BLOCK}, frozenset())):
+            now = state
+            found = view(
+                state=state, counts=counts, standing=standing, receipts=receipts, canonical=canonical, book=book,
+                attempts=attempts, cancel="x", now_s=NOW + 999,
+            )  # fmt: skip
+            for output in tracker.next(found):
+                if isinstance(output, tracker.Move):
+                    assert intent.may_move(now, output.to), (now, output.to)
+                    now = output.to
