@@ -166,8 +166,9 @@ def _authority(
                 last_token=last_token,
             )
         case "postgresql":
+            assert wanted.lease_store is not None
             return postgres.PostgresLeases(
-                leases.LeaseTable(wanted.lease_store or loaded.agent.store),
+                leases.LeaseTable(wanted.lease_store),
                 chain_id=chain_id,
                 account=signer.address,
                 holder=holder,

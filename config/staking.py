@@ -11,6 +11,7 @@ import msgspec
 
 from config import sections
 from domain import errors, lease
+from kit import logs
 
 Duration = Annotated[int, msgspec.Meta(ge=1, le=31_536_000)]
 Ttl = Annotated[int, msgspec.Meta(ge=lease.MIN_TTL_S, le=lease.MAX_TTL_S)]
@@ -103,13 +104,19 @@ def _one_writer(submit: SubmitSection, *, hub: bool, store: str) -> None:
         )
     if submit.lease == "hub" and not hub:
         raise errors.BadConfig('submit.lease = "hub" without [hub]', cure="add [hub] with its url")
-    shared = submit.lease_store or store
-    if submit.lease == "postgresql" and not shared.startswith("postgresql"):
-        raise errors.BadConfig(
-            'submit.lease = "postgresql" with a book in a file',
-            cure='name the shared database: lease_store = "postgresql://…", or keep the book there',
-        )
+    if submit.lease == "postgresql":
+        _shared(submit.lease_store, store)
     if submit.lease_store is not None and submit.lease != "postgresql":
         raise errors.BadConfig(
             'submit.lease_store is for lease = "postgresql" only', cure="remove it, or change submit.lease"
+        )
+
+
+def _shared(address: str | None, store: str) -> None:
+    """A book is one agent's own, so leases kept in it would keep nobody out."""
+    if address is None or not address.startswith("postgresql") or address == store:
+        raise errors.BadConfig(
+            'submit.lease = "postgresql" needs a database that all agents of the account share',
+            value=None if address is None else logs.safe_url(address),
+            cure='name it: lease_store = "postgresql://…"; it is not the book of one of them',
         )

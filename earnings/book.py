@@ -16,7 +16,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import event
-from sqlalchemy.exc import DatabaseError, OperationalError
+from sqlalchemy.exc import DatabaseError, DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from domain import errors
@@ -47,8 +47,8 @@ class Book:
                     if c.dialect.name == "postgresql":
                         await c.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
                     yield c
-            except OperationalError as error:
-                raise errors.Transient("the hub's book could not be written", value=str(error.orig)) from None
+            except (DBAPIError, OSError) as error:
+                raise _away(error, "the hub's book could not be written") from None
 
     @asynccontextmanager
     async def read(self) -> AsyncGenerator[Connection, None]:
@@ -56,8 +56,8 @@ class Book:
         try:
             async with self._reader.begin() as c:
                 yield c
-        except OperationalError as error:
-            raise errors.Transient("the hub's book could not be read", value=str(error.orig)) from None
+        except (DBAPIError, OSError) as error:
+            raise _away(error, "the hub's book could not be read") from None
 
     async def close(self) -> None:
         await self._reader.dispose()
@@ -65,6 +65,15 @@ class Book:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+
+
+def _away(error: DBAPIError | OSError, what: str) -> Exception:
+    """A database that is away, restarts or is locked is waited for; anything else it says is a fault of ours and stays what it is."""
+    if isinstance(error, OSError):
+        return errors.Transient(what, value=f"{type(error).__name__}: {error.strerror}", cure="is the database up?")
+    if error.connection_invalidated or isinstance(error, OperationalError | InterfaceError):
+        return errors.Transient(what, value=str(error.orig))
+    return error
 
 
 async def open_book(url: str, *, deployment: bytes) -> Book:

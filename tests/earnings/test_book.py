@@ -15,6 +15,7 @@ from domain import errors, hashing
 from earnings import book, tables
 from earnings.migrations import HEAD
 from kit import migrations
+from signers import keys
 from tests.earnings import factory, hub
 from tests.store import postgres
 
@@ -147,3 +148,43 @@ async def test_two_hubs_on_one_postgresql_count_as_one(tmp_path: Path, postgres_
             assert [item["receipt"]["receiptNumber"] for item in page] == ["1", "2", "3"]
     async with hub.running(folders[0], store=store) as a:
         assert (await a.get("/status"))[1]["sealed"] == 3
+
+
+@pytest.mark.slow
+async def test_a_hub_outlives_a_database_that_cuts_its_connections(
+    tmp_path: Path, postgres_server: postgres.Server
+) -> None:
+    store = postgres_server.empty()
+    async with hub.running(tmp_path, store=store) as h:
+        await h.seal(FRAMES[0])
+        for agent in factory.AGENTS[:3]:
+            postgres_server.cut()
+
+            async def taken(agent: keys.LocalKey = agent) -> bool | None:
+                status, answer = await h.attest(agent, FRAMES[1])
+                assert status in (200, 503), answer
+                return True if status == 200 else None
+
+            await hub.until(taken)
+        postgres_server.cut()
+
+        async def sealed() -> bool | None:
+            status, answer = await h.get(f"/v1/statements/{hashing.hex0x(FRAMES[1].digest)}")
+            assert status in (200, 404, 503), answer
+            return True if status == 200 else None
+
+        async def delivered() -> bool | None:
+            statuses = set(await h.upload(FRAMES[1]))
+            assert statuses <= {202, 409, 503}, "409: nobody has asked for it again yet"
+            return True if statuses == {202} else None
+
+        await hub.until(delivered)
+        await hub.until(sealed)
+        health = (await h.get("/healthz"))[1]
+        assert health == {"alive": True, "stuck": []}
+        assert all(service["status"] == "ok" for service in (await h.get("/status"))[1]["services"])
+
+
+async def test_a_database_that_nobody_serves_is_said_to_be_away(tmp_path: Path) -> None:
+    with pytest.raises(errors.Transient, match="could not be written"):
+        await book.open_book(f"postgresql://stakeside@/hub?host={tmp_path}", deployment=DEPLOYMENT)

@@ -45,6 +45,13 @@ class Server:
         )  # fmt: skip
         return self.address("postgres")
 
+    def cut(self) -> None:
+        """End every connection that others have."""
+        self._run(
+            "psql", "-h", str(self.folder), "-U", "stakeside", "-d", "postgres", "-q",
+            "-c", "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'",
+        )  # fmt: skip
+
     def create(self, name: str) -> str:
         self._run("createdb", "-h", str(self.folder), "-U", "stakeside", name)
         return self.address(name)
