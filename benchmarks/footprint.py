@@ -1,9 +1,10 @@
-"""What an observe-only agent costs: seconds from its start until `/readyz` says yes, and its memory ten seconds later.
+"""What an agent costs: seconds from its start until `/readyz` says yes, and its memory ten seconds later.
 
     .venv/bin/python -m benchmarks.footprint --json [--quick]
 
 A real process beside a real Anvil with a played history. Prints one JSON object: the median of several starts, after one that fills the
-byte-code cache. `rss_mb` is resident memory in MiB as the kernel counts it; `listening_s` is when the process answers at all.
+byte-code cache. `rss_mb` is resident memory in MiB as the kernel counts it; `listening_s` is when the process answers at all. These are of
+an agent that only observes; `both_…` are of one with both belts: it attests, and it delegates under a policy.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from pathlib import Path
 
 import msgspec
 
-from devnet import documents, fleet, play, staking
+from devnet import demo_treasury, documents, fleet, play, staking
 
 SETTLE_S = 10.0
 DEADLINE_S = 30.0
@@ -54,24 +55,38 @@ async def run(*, starts: int) -> dict[str, float | int | None]:
             chain = devnet.staking
             await play.Player(chain, 1, validators=3, delegators=8).run(STEPS)
             genesis = await _genesis(devnet)
-            observer_key = members.key("observer")
-            members.publish(
-                documents.document(
-                    chain_id=devnet.node.chain_id,
-                    genesis=genesis,
-                    start=chain.start_block,
-                    signers=[observer_key.address],
-                )
+            attester, treasury = (
+                members.key("attester"),
+                members.funded_key("treasury", account=len(chain.accounts) - 2),
             )
-            agent = members.agent("observer", node_url=devnet.node.url, ws_url=devnet.node.ws_url, observe_only=True)
-            await _start(agent, settle_s=0.0)
-            measured = [await _start(agent, settle_s=SETTLE_S) for _ in range(starts)]
+            document = documents.document(
+                chain_id=devnet.node.chain_id,
+                genesis=genesis,
+                start=chain.start_block,
+                signers=[attester.address],
+            )
+            members.publish(documents.with_ruleset(document, await members.ruleset(document)))
+            observer = members.agent("observer", node_url=devnet.node.url, ws_url=devnet.node.ws_url, observe_only=True)
+            acting = members.agent(
+                "both",
+                node_url=devnet.node.url,
+                ws_url=devnet.node.ws_url,
+                attester=attester,
+                tables=demo_treasury.tables(treasury.file, validator=chain.accounts[1], hub=False),
+            )
+            observed, acted = await _measure(observer, starts=starts), await _measure(acting, starts=starts)
+    return {**observed, **{f"both_{name}": value for name, value in acted.items()}, "starts": starts}
+
+
+async def _measure(agent: fleet.Agent, *, starts: int) -> dict[str, float | None]:
+    """Medians of `starts`, after one that nobody counts."""
+    await _start(agent, settle_s=0.0)
+    measured = [await _start(agent, settle_s=SETTLE_S) for _ in range(starts)]
     memory = [start.rss_mb for start in measured if start.rss_mb is not None]
     return {
         "ready_s": round(statistics.median(start.ready_s for start in measured), 3),
         "rss_mb": round(statistics.median(memory), 1) if memory else None,
         "listening_s": round(statistics.median(start.listening_s for start in measured), 3),
-        "starts": starts,
     }
 
 
