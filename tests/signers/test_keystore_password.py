@@ -23,6 +23,7 @@ def made(tmp_path: Path) -> Path:
     library = keystore._library()  # pyright: ignore[reportPrivateUsage]
     document = library.create_keyfile_json(SECRET, CANARY.encode(), kdf="pbkdf2", iterations=1)
     (tmp_path / "key.json").write_text(json.dumps(document))
+    (tmp_path / "key.json").chmod(0o600)
     return tmp_path / "key.json"
 
 
