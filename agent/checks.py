@@ -38,6 +38,8 @@ async def check(loaded: settings.AgentSettings) -> list[Check]:
         Check("configuration", True, f"deployment {hashing.hex0x(parts.document.digest())[:18]}…, proof {parts.proof}")
     ]
     done.append(await _try("book", _check_book(parts)))
+    if loaded.web.tls is not None:
+        done.append(await _try("tls", _check_tls(loaded)))
     async with http.client_session(timeout_s=CHECK_S) as session:
         endpoint = jsonrpc.Endpoint(loaded.node.url, session=session, timeout_s=CHECK_S)
         done.append(await _try("node", _check_node(parts, endpoint)))
@@ -61,6 +63,11 @@ async def _check_book(parts: app.Parts) -> str:
     the_book = await app.open_book(parts, read_only=True)
     await the_book.close()
     return "belongs to this deployment and chain"
+
+
+async def _check_tls(loaded: settings.AgentSettings) -> str:
+    context = app.web_tls_of(loaded)
+    return "" if context is None or context.facts is None else context.facts.shown()
 
 
 async def _check_node(parts: app.Parts, endpoint: jsonrpc.Endpoint) -> str:
@@ -91,4 +98,6 @@ async def _check_hub(loaded: settings.AgentSettings, session: aiohttp.ClientSess
     hub = app.hub_of(loaded, session)
     assert hub is not None
     await hub.streams()
-    return f"answers at {loaded.hub.url if loaded.hub else ''}"
+    shown = None if loaded.hub is None else app.hub_tls_of(loaded.hub)
+    ours = "" if shown is None or shown.facts is None else f"; it is shown {shown.facts.shown()}"
+    return f"answers at {loaded.hub.url if loaded.hub else ''}{ours}"

@@ -1,9 +1,10 @@
-"""`stakeside hub run` and `hub release`. In: a settings file. Out: a running hub; a held frame that may go on."""
+"""`stakeside hub run`, `hub check` and `hub release`. In: a settings file. Out: a running hub, what is wrong, a held frame that may go on."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import os
 import sys
 import time
@@ -20,6 +21,12 @@ def register(subparsers: serving.Subparsers[argparse.ArgumentParser]) -> None:
     command = commands.add_parser("run", help="serve until SIGTERM")
     command.add_argument("--config", type=Path, default=Path(DEFAULT), metavar="FILE", help=f"default: {DEFAULT}")
     command.set_defaults(run=run)
+    command = commands.add_parser(
+        "check", help="print the settings in force and try everything they name; writes nothing"
+    )
+    command.add_argument("--config", type=Path, default=Path(DEFAULT), metavar="FILE", help=f"default: {DEFAULT}")
+    command.add_argument("--json", action="store_true", help="print one JSON object")
+    command.set_defaults(run=check)
     command = commands.add_parser("release", help="let a frame go on that a cap holds; the hub must be stopped")
     command.add_argument("digest", metavar="DIGEST", help="the held statement, as the status page shows it")
     command.add_argument("--by", required=True, metavar="NAME", help="who looked at its numbers; kept in the book")
@@ -37,6 +44,30 @@ def run(args: argparse.Namespace) -> int:
         from earnings import app
 
     return serving.until_signal(lambda stop: app.run(loaded, stop=stop, ready=serving.ready))
+
+
+def check(args: argparse.Namespace) -> int:
+    """0: everything the settings name can be used. 1: something cannot, and how to mend it."""
+    from config import settings
+    from kit import logs
+
+    loaded = settings.load_hub(args.config, os.environ)
+    logs.configure(loaded.log.format, "error")
+    from earnings import checks
+
+    results = asyncio.run(checks.check(loaded))
+    shown = settings.redacted(loaded)
+    passed = all(result.ok for result in results)
+    if args.json:
+        told = [{"name": r.name, "ok": r.ok, "detail": r.detail, "advice": r.advice} for r in results]
+        sys.stdout.write(json.dumps({"ok": passed, "settings": shown, "checks": told}, default=str) + "\n")
+        return 0 if passed else 1
+    sys.stdout.write("\n".join(["settings", *serving.outline(shown, 1), "", "checks"]) + "\n")
+    for result in results:
+        sys.stdout.write(f"  {'ok  ' if result.ok else 'FAIL'} {result.name}: {logs.scrub(result.detail)}\n")
+        if not result.ok and result.advice:
+            sys.stdout.write(f"       {logs.scrub(result.advice)}\n")
+    return 0 if passed else 1
 
 
 def release(args: argparse.Namespace) -> int:

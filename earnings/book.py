@@ -96,6 +96,25 @@ async def open_book(url: str, *, deployment: bytes) -> Book:
     return book
 
 
+async def look(url: str) -> bytes | None:
+    """The deployment that a book belongs to, None for an empty one. Takes no lock and writes nothing."""
+    dialect, _, rest = url.partition("://")
+    reader = _engine(f"{_DRIVERS[dialect]}://{rest}", begin="BEGIN", size=1, snapshot=True)
+    try:
+        async with reader.begin() as c:
+            there = await c.run_sync(lambda sync: sa.inspect(sync).has_table(tables.meta.name))
+            return await meta(c, "deployment") if there else None
+    except (DBAPIError, OSError) as error:
+        away = _away(error, "the hub's book could not be read")
+        if isinstance(away, errors.Transient):
+            raise away from None
+        raise errors.StoreError(
+            "the hub's book is damaged", value=str(error), cure="restore it from a backup"
+        ) from None
+    finally:
+        await reader.dispose()
+
+
 async def _check(book: Book, deployment: bytes) -> None:
     try:
         async with book.write() as c:

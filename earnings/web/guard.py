@@ -127,6 +127,9 @@ class Tokens:
         self._path = path
         self._hashes = self._read(path)
 
+    def __len__(self) -> int:
+        return len(self._hashes)
+
     def reload(self) -> None:
         """Take the file as it is now: a name that is gone is nobody from here on. Raises BadConfig, and keeps what was in force."""
         self._hashes = self._read(self._path)
