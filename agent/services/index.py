@@ -118,7 +118,7 @@ class IndexService:
         )
         # At the levels that read every header a range is a batch of headers, and a commit's worth of them is enough.
         largest = backfill_range if proof == "node" else min(backfill_range, slices.MAX_BLOCKS)
-        self._ranges = ranges.Ranges(largest=largest, rows=2 * slices.MAX_ROWS)
+        self._ranges = ranges.Ranges(largest=largest, rows=4 * slices.MAX_ROWS)
         self._coverage = ranges.Coverage(start - 1)
         self._cursor: cursors.Cursor | None = None
         self._follower: follower.Follower | None = None
