@@ -143,7 +143,10 @@ def _form(data: bytes, type_: type[T]) -> T:
             continue
         place = found
         if name.startswith(_MAP):
-            place = cast("dict[str, object]", found.setdefault(_MAP[:-1], {}))
+            inner = found.setdefault(_MAP[:-1], {})
+            if not isinstance(inner, dict):
+                raise errors.BadAnswer("arguments are given in two ways", value=name)
+            place = cast("dict[str, object]", inner)
             name = name[len(_MAP) :]
         if name in place:
             raise errors.BadAnswer("a name is there twice", value=name)

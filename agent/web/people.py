@@ -11,12 +11,12 @@ from __future__ import annotations
 import base64
 import hashlib
 import ipaddress
+import math
 import re
 import secrets
 from collections import OrderedDict
 from collections.abc import Collection
 from typing import Protocol
-from urllib.parse import urlsplit
 
 import msgspec
 from aiohttp import web
@@ -125,7 +125,7 @@ class Throttle:
         """Seconds to wait, 0 when the attempt is welcome."""
         since, count = self._failed.get(address, (0.0, 0))
         left = since + WINDOW_S - self._clock.monotonic()
-        return int(left) + 1 if count >= FAILURES and left > 0 and token_hash not in self._proven else 0
+        return math.ceil(left) if count >= FAILURES and left > 0 and token_hash not in self._proven else 0
 
     def failed(self, address: str, token_hash: bytes | None) -> int:
         """How many there are now in this window."""
@@ -285,10 +285,9 @@ def foreign(request: web.Request, *, tls: bool) -> Refusal | None:
     origin = request.headers.get("Origin")
     if origin is None:
         return Refusal(403, "Forbidden", "the request names no Origin: use a Bearer token outside of a browser")
-    parts = urlsplit(origin) if origin.isascii() and origin.isprintable() else urlsplit("")
     # A proxy in front may speak TLS for us; when we speak it ourselves, nothing else is our origin.
-    schemes = ("https",) if tls else ("http", "https")
-    if parts.scheme not in schemes or not parts.netloc or parts.netloc.lower() != request.host.lower():
+    ours = {f"{scheme}://{request.host}".lower() for scheme in (("https",) if tls else ("http", "https"))}
+    if origin.lower() not in ours:
         return Refusal(403, "Forbidden", f"a page of another origin sent this (Origin: {_clip(origin)})")
     return None
 

@@ -1,0 +1,213 @@
+"""Signing in, sessions, and who else could send a request: foreign pages, old cookies, guessers."""
+
+from __future__ import annotations
+
+import pytest
+
+from agent.web import people
+from kit import runtime
+from store import principals
+from tests.web.conftest import World
+
+REASON = {"reason": "x"}
+
+
+async def test_signing_in_sets_a_cookie_that_no_script_and_no_other_site_gets(world: World) -> None:
+    await world.person("sam", "operator")
+    answer = await world.ask("POST", "/v1/session", body={"token": world.tokens["sam"]}, origin="self")
+    assert answer.status == 201
+    cookie = answer.headers["Set-Cookie"]
+    for part in ("HttpOnly", "SameSite=Strict", "Path=/", f"Max-Age={people.SESSION_S}"):
+        assert part in cookie
+    assert "Domain" not in cookie and "Secure" not in cookie and world.tokens["sam"] not in cookie
+    assert answer.json["session"]["name"] == "sam" and answer.json["session"]["via"] == "session"
+
+
+def test_over_tls_the_cookie_is_bound_to_host_and_tls(world_door: people.Door) -> None:
+    from aiohttp import web
+
+    response = web.Response()
+    world_door.give(response, "sks_value")
+    cookie = response.cookies["__Host-stakeside"].OutputString()
+    assert "Secure" in cookie and "Path=/" in cookie and "Domain" not in cookie
+
+
+@pytest.fixture
+def world_door() -> people.Door:
+    from agent.web import answers
+
+    return people.Door(
+        None,  # type: ignore[arg-type]
+        runtime.ManualClock(),
+        read="anyone",
+        tls=True,
+        answer=answers.Answers("x"),
+        count=lambda _status: None,
+    )
+
+
+async def test_a_form_signs_in_and_leads_to_the_page(world: World) -> None:
+    await world.person("sam", "operator")
+    answer = await world.ask("POST", "/v1/session", form={"token": world.tokens["sam"]}, origin="self")
+    assert (answer.status, answer.headers["Location"]) == (303, "/?said=signed-in")
+    page = await world.ask("GET", "/?said=signed-in", cookie=answer.cookie)
+    assert b"You are signed in." in page.body and b"sam" in page.body
+
+
+async def test_the_page_says_only_texts_of_a_closed_list(world: World) -> None:
+    page = await world.ask("GET", "/?said=send+your+token+to+mallory")
+    assert page.status == 200 and b"mallory" not in page.body
+
+
+async def test_the_cookie_a_browser_had_before_is_worth_nothing_after_signing_in(world: World) -> None:
+    await world.person("sam", "operator")
+    await world.person("eve", "viewer")
+    planted = await world.sign_in("eve")
+    answer = await world.ask("POST", "/v1/session", body={"token": world.tokens["sam"]}, origin="self", cookie=planted)
+    assert answer.cookie != planted
+    assert (await world.ask("GET", "/v1/whoami", cookie=planted)).json["session"] is None
+    assert (await world.ask("GET", "/v1/whoami", cookie=answer.cookie)).json["session"]["name"] == "sam"
+
+
+async def test_a_made_up_session_is_a_guest(world: World) -> None:
+    for value in ("sks_" + "A" * 43, "x", "sks_", "sks_" + "A" * 5000, "é"):
+        answer = await world.ask("GET", "/v1/whoami", cookie=f"stakeside={value}")
+        assert (answer.status, answer.json["session"]) == (200, None)
+
+
+async def test_a_session_ends_after_its_time(world: World) -> None:
+    await world.person("sam", "operator")
+    cookie = await world.sign_in("sam")
+    await world.clock.advance(people.SESSION_S - 1)
+    assert (await world.ask("GET", "/v1/whoami", cookie=cookie)).json["session"]["name"] == "sam"
+    await world.clock.advance(1)
+    assert (await world.ask("GET", "/v1/whoami", cookie=cookie)).json["session"] is None
+    assert (await world.ask("POST", "/v1/pause", cookie=cookie, origin="self", body=REASON)).status == 401
+
+
+@pytest.mark.parametrize("way", [("POST", "/v1/session/end"), ("DELETE", "/v1/session")])
+async def test_signing_out_ends_the_session_and_takes_the_cookie(world: World, way: tuple[str, str]) -> None:
+    await world.person("sam", "operator")
+    cookie = await world.sign_in("sam")
+    answer = await world.ask(*way, cookie=cookie, origin="self")
+    assert answer.status == 200 and "Max-Age=0" in answer.headers["Set-Cookie"]
+    assert (await world.ask("GET", "/v1/whoami", cookie=cookie)).json["session"] is None
+
+
+@pytest.mark.parametrize("end", ["revoke", "rotate"])
+async def test_a_session_ends_with_its_principals_token(world: World, end: str) -> None:
+    await world.person("sam", "operator")
+    await world.person("root", "admin")
+    cookie = await world.sign_in("sam")
+    assert (await world.ask("POST", f"/v1/principals/sam/{end}", by="root", body=REASON)).status in (200, 201)
+    assert (await world.ask("GET", "/v1/whoami", cookie=cookie)).json["session"] is None
+    assert (await world.ask("POST", "/v1/pause", cookie=cookie, origin="self", body=REASON)).status == 401
+
+
+FOREIGN = [
+    {"Origin": "http://evil.example"},
+    {"Origin": "null"},
+    {"Origin": "http://127.0.0.1"},
+    {"Origin": "http://127.0.0.1:1@evil.example"},
+    {"Origin": "file://"},
+    {"Origin": "javascript:alert(1)"},
+    {"Origin": "http://[half"},
+    {"Sec-Fetch-Site": "cross-site"},
+    {"Sec-Fetch-Site": "same-site", "Origin": "self"},
+    {"Sec-Fetch-Site": "none", "Origin": "self"},
+    {},
+]
+
+
+@pytest.mark.parametrize("headers", FOREIGN, ids=str)
+async def test_a_foreign_page_cannot_use_a_session(world: World, headers: dict[str, str]) -> None:
+    await world.person("sam", *("operator", "admin", "proposer", "approver"))
+    cookie = await world.sign_in("sam")
+    sent = {name: world.url if value == "self" else value for name, value in headers.items()}
+    for path in ("/v1/pause", "/v1/principals", "/v1/intents", "/v1/session/end"):
+        answer = await world.ask("POST", path, cookie=cookie, headers=sent, form={"reason": "mine"})
+        assert answer.status == 403, answer.body
+    assert await world.commanded() == []
+    assert (await world.ask("GET", "/v1/whoami", cookie=cookie)).json["session"]["name"] == "sam"
+
+
+@pytest.mark.parametrize("headers", FOREIGN, ids=str)
+async def test_a_foreign_page_cannot_sign_a_browser_in(world: World, headers: dict[str, str]) -> None:
+    await world.person("eve", "viewer")
+    sent = {name: world.url if value == "self" else value for name, value in headers.items()}
+    answer = await world.ask("POST", "/v1/session", form={"token": world.tokens["eve"]}, headers=sent)
+    assert answer.status == 403 and "Set-Cookie" not in answer.headers
+
+
+async def test_a_page_of_ours_can_use_a_session_whatever_browser_it_is(world: World) -> None:
+    await world.person("sam", "operator")
+    cookie = await world.sign_in("sam")
+    for headers in ({"Origin": world.url}, {"Origin": world.url, "Sec-Fetch-Site": "same-origin"}):
+        answer = await world.ask("POST", "/v1/pause", cookie=cookie, headers=headers, form={"reason": "mine"})
+        assert (answer.status, answer.headers["Location"]) == (303, "/?said=pause")
+
+
+async def test_a_token_needs_no_origin(world: World) -> None:
+    await world.person("sam", "operator")
+    assert (await world.ask("POST", "/v1/pause", by="sam", body=REASON)).status == 200
+
+
+async def test_nothing_answers_a_preflight(world: World) -> None:
+    headers = {"Origin": "http://evil.example", "Access-Control-Request-Method": "POST"}
+    answer = await world.ask("OPTIONS", "/v1/pause", headers=headers)
+    assert answer.status == 405 and not any(name.lower().startswith("access-control") for name in answer.headers)
+
+
+async def test_no_form_leads_anywhere_else(world: World) -> None:
+    """There is no address in a request: what looks like one is an unknown key."""
+    await world.person("sam", "operator")
+    cookie = await world.sign_in("sam")
+    for name in ("back", "next", "to", "return"):
+        form = {"reason": "x", name: "//evil.example"}
+        answer = await world.ask("POST", "/v1/pause", cookie=cookie, origin="self", form=form)
+        assert answer.status == 400 and "Location" not in answer.headers
+
+
+async def test_guessing_tokens_is_slowed_down_and_people_at_work_are_not(world: World) -> None:
+    await world.person("sam", "operator")
+    assert (await world.ask("GET", "/v1/whoami", by="sam")).status == 200
+    cookie = await world.sign_in("sam")
+    statuses = [
+        (await world.ask("GET", "/status", token=people.new_token())).status for _ in range(people.FAILURES + 3)
+    ]
+    assert statuses == [401] * people.FAILURES + [429] * 3
+    limited = await world.ask("POST", "/v1/session", body={"token": people.new_token()}, origin="self")
+    assert limited.status == 429 and 1 <= int(limited.headers["Retry-After"]) <= people.WINDOW_S
+    assert (await world.ask("GET", "/v1/whoami", by="sam")).json["session"]["name"] == "sam"
+    assert (await world.ask("GET", "/v1/whoami", cookie=cookie)).json["session"]["name"] == "sam"
+    await world.clock.advance(people.WINDOW_S)
+    assert (await world.ask("GET", "/status", token=people.new_token())).status == 401
+
+
+def test_the_memory_of_failures_is_bounded() -> None:
+    throttle = people.Throttle(runtime.ManualClock())
+    for n in range(3 * people.ADDRESSES):
+        throttle.failed(f"10.0.{n // 256}.{n % 256}", None)
+        throttle.succeeded(n.to_bytes(32, "big"))
+    assert len(throttle._failed) == people.ADDRESSES and len(throttle._proven) == people.PROVEN
+
+
+async def test_refusals_are_counted(world: World) -> None:
+    await world.ask("POST", "/v1/pause", body=REASON)
+    text = (await world.ask("GET", "/metrics")).body.decode()
+    assert 'stakeside_requests_refused_total{status="401"} 1.0' in text
+
+
+async def test_a_session_row_holds_no_cookie_and_a_principal_row_no_token(world: World) -> None:
+    await world.person("sam", "operator")
+    cookie = await world.sign_in("sam")
+    value = cookie.partition("=")[2]
+    raw = b"".join(path.read_bytes() for path in world.folder.glob("book.db*"))
+    assert value.encode() not in raw and world.tokens["sam"].encode() not in raw
+    async with world.book.read() as c:
+        assert await principals.session(c, people.hash_of(value), world.clock.now()) is not None
+
+
+async def test_a_token_is_32_random_bytes() -> None:
+    made = {people.new_token() for _ in range(100)}
+    assert len(made) == 100 and all(people.TOKEN.match(token) for token in made)
