@@ -29,6 +29,7 @@ PLANTS = {
     "hashing": ("kit/http.py", "import coincurve"),
     "abi": ("indexers/chain/ranges.py", "import eth_abi"),
     "config": ("store/logs.py", "import config.settings"),
+    "deciders": ("agent/delegations/fees.py", "import kit.http"),
 }
 
 
