@@ -18,11 +18,11 @@ from agent.reporting import envelope
 from agent.reporting.sinks import http as hub_http
 from agent.services import adopt, attest, close, index, report, retention
 from agent.services.plan import StreamPlan
-from agent.web import metrics, server
+from agent.web import items, metrics, server
 from config import deployments, settings
 from domain import chain, deployment, errors, hashing
 from indexers.chain import heads, reader
-from indexers.protocols import decoder, manifest
+from indexers.protocols import decoder, grammar, manifest
 from kit import http, jsonrpc, logs, runtime, tls
 from signers import base, registry
 from store import book
@@ -85,6 +85,13 @@ def _plan(document: deployment.Document, stream: deployment.Stream, source: mani
     )
 
 
+def _asset(document: grammar.Document) -> items.Asset:
+    """In words: no manifest names the chain's own coin."""
+    native = document.asset == "native"
+    name, smallest = ("coins", document.unit) if native else (document.asset, "of its smallest unit")
+    return items.Asset(document.decimals, name, smallest)
+
+
 async def run(
     loaded: settings.AgentSettings, *, stop: asyncio.Event, ready: Callable[[dict[str, object]], None]
 ) -> None:
@@ -138,6 +145,7 @@ async def run(
             ring=lambda: ring(wired.services),
             read=loaded.web.read,
             adopt="auto" if loaded.hub is None else loaded.hub.adopt,
+            assets={source.name: _asset(source.document) for source in parts.manifests},
         )
         file = settings.port_file(loaded.agent.store)
         port = await stack.enter_async_context(

@@ -19,6 +19,8 @@ from store import queries
 NEWEST_EVENTS = 15
 NEWEST_INTENTS = 20
 NEWEST_COMMANDS = 10
+WAITING = ("awaiting_approval", "needs_operator")
+"""States that only a person ends: such intents are shown however old they are."""
 FOR_EVER = {"Cache-Control": "public, max-age=31536000, immutable"}
 """An asset's address names its content."""
 
@@ -38,6 +40,7 @@ class Frame:
             message=answers.message(request),
             path=path or request.path,
             now_s=int(self._live.clock.now()),
+            assets=self._live.assets,
         )
 
 
@@ -73,6 +76,8 @@ class Html:
         async with self._live.book.read() as c:
             newest = await queries.events(c, limit=NEWEST_EVENTS)
             rows = await queries.intents(c, limit=NEWEST_INTENTS)
+            waiting = await queries.intents(c, limit=NEWEST_INTENTS, states=WAITING)
+            rows += [row for row in waiting if row.position < rows[-1].position]
             done = await queries.commands(c, limit=NEWEST_COMMANDS)
             belt = await queries.belt(c, now_s=self._live.clock.now())
             open_ = await gaps(c, adopt=self._live.adopt)

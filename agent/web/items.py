@@ -15,6 +15,8 @@ comes in `Page.message`; a refusal is rendered at once.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 
 from agent.web import view
@@ -22,6 +24,14 @@ from agent.web import view
 
 class _Item(msgspec.Struct, frozen=True, rename="camel"):
     """Base of everything shown."""
+
+
+class Asset(_Item, frozen=True):
+    """What a protocol's amounts are of: `1.5 name` is 1.5 × 10^decimals `smallest`."""
+
+    decimals: int
+    name: str
+    smallest: str
 
 
 class Event(_Item, frozen=True):
@@ -267,13 +277,14 @@ class Message(_Item, frozen=True):
 
 
 class Page(_Item, frozen=True):
-    """What every page has. `session` is None for a guest; `path` is the page's own, for the form that ends a session."""
+    """What every page has. `session` is None for a guest; `path` is the page's own; `assets` are by protocol."""
 
     status: view.Status
     session: Session | None
     message: Message | None
     path: str
     now_s: int
+    assets: Mapping[str, Asset] = {}
 
 
 class Overview(_Item, frozen=True):
@@ -302,7 +313,6 @@ class IntentPage(_Item, frozen=True):
 
     page: Page
     detail: IntentDetail
-    explorer: str | None = None
 
 
 class ProposePage(_Item, frozen=True):

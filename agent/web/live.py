@@ -99,7 +99,8 @@ class Staking(msgspec.Struct, frozen=True):
 
 
 class Live(msgspec.Struct, frozen=True):
-    """`streams` maps names to ids; `ring` wakes every stage after somebody changed something; without `staking` the agent observes."""
+    """`streams` maps names to ids; `ring` wakes every stage after somebody changed something; without `staking` the agent observes.
+    `assets` are by protocol, for people."""
 
     name: str
     chain_id: int
@@ -118,6 +119,7 @@ class Live(msgspec.Struct, frozen=True):
     ring: Callable[[], None] = lambda: None
     read: Literal["anyone", "viewer"] = "anyone"
     adopt: Literal["auto", "ask"] = "auto"
+    assets: Mapping[str, items.Asset] = {}
 
     def now(self) -> view.Live:
         """A frozen picture of this moment."""

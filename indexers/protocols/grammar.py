@@ -241,6 +241,11 @@ class Document(Table, frozen=True):
     actions: list[Action] = []
     sagas: list[Saga] = []
 
+    @property
+    def decimals(self) -> int:
+        """Of its asset; every chain's native coin has 18."""
+        return 18 if self.asset == "native" else self.assets[self.asset].decimals
+
 
 class Instance(Table, frozen=True):
     """A protocol on a network: the first block that can hold one of its logs, its contracts, its upgrades' first blocks."""

@@ -59,7 +59,6 @@ _DIRECTIONS: Mapping[str, Direction] = {
 }
 _STRICTEST: tuple[Direction, ...] = ("in", "move", "out")  # of an action with several effects, the first counts
 _POSITIVE = ("amount", "shares")  # nobody means zero of these
-_DECIMALS = 18  # of every chain's native coin
 
 
 class Call(msgspec.Struct, frozen=True):
@@ -396,9 +395,8 @@ class Planner:
         if name == "amount":
             document = self._source.document
             native = document.asset == "native"
-            decimals = _DECIMALS if native else document.assets[document.asset].decimals
             unit = document.unit if native else f"of {document.asset}'s smallest unit"
-            return f"{decimal(int(text), decimals)} ({text} {unit})"
+            return f"{decimal(int(text), document.decimals)} ({text} {unit})"
         if self._types[name].kind == "word":
             number = int(text, 16)
             if number < 1 << 64:

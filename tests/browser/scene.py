@@ -178,6 +178,7 @@ class Scene:
             if self.staking
             else None,
             read=self.read,  # type: ignore[arg-type]
+            assets={"devnet": items.Asset(18, "coins", "wei")},
         )
 
     def page(self, name: str) -> str:

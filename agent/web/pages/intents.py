@@ -3,151 +3,282 @@
 from __future__ import annotations
 
 from agent.web import items
+from agent.web.pages import rows
 from agent.web.pages.markup import (
-    COMMAND_COLUMNS,
-    INTENT_COLUMNS,
     NONE,
+    ago,
     amount,
-    command_row,
+    both,
+    card,
     facts,
     field,
+    folded,
     form,
+    gwei,
     has,
-    intent_row,
+    live,
+    long,
     page,
+    prose,
     reason,
     section,
     short,
-    state,
+    table,
+    tag,
     text,
     when,
+    whole,
 )
 from domain import intent as intent_
 
-NUMBERS = ("amount", "shares")
+STEPS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("Proposed", ("new",)),
+    ("Approved", ("planned", "awaiting_approval")),
+    ("Signed", ("reserved", "signed")),
+    ("Sent", ("pending",)),
+    ("In a block", ("included",)),
+    ("Final", ()),
+)
+"""The way of an intent that goes well, and the states in which a step is what it waits for next or has just done."""
 
 
 def intents(of: items.IntentsPage) -> str:
     """`GET /intents`."""
     options = "".join(
-        f'<option value="{name}"{" selected" if name == of.state else ""}>{name.replace("_", " ")}</option>'
+        f'<option value="{name}"{" selected" if name == of.state else ""}>{rows.words(name)}</option>'
         for name in intent_.STATES
     )
     choose = (
         '<form method="get" action="/intents"><label>State<select name="state"><option value="">all</option>'
         f"{options}</select></label><button>Show</button></form>"
     )
-    rows = section("Newest first", INTENT_COLUMNS, map(intent_row, of.intents), "there is none")
-    state_ = "" if of.state is None else f"state={text(of.state)}&amp;"
-    more = "" if of.next is None else f'<p><a href="/intents?{state_}before={text(of.next)}">Older ones</a></p>'
-    return page(of.page, title="Intents", body=f"<h1>Intents</h1>{choose}{rows}{more}")
+    found = table("Intents", rows.INTENTS, rows.intents(of.intents, of.page.assets))
+    state = "" if of.state is None else f"state={whole(of.state)}&amp;"
+    more = "" if of.next is None else f'<p><a href="/intents?{state}before={whole(of.next)}">Older ones</a></p>'
+    listed = live("intents", f"{found or '<p>There is none.</p>'}{more}")
+    return page(of.page, title="Intents", body=f"<h1>Intents</h1>{choose}{listed}")
+
+
+# --- one intent ---
 
 
 def intent(of: items.IntentPage) -> str:
     """`GET /intents/{id}`."""
-    detail, shown = of.detail, of.detail.intent
-    body = "".join(
-        (
-            f"<h1>{text(shown.action)} on {text(shown.protocol)}</h1>",
-            f'<div class="verdict">{state(shown.state)}{f": {text(shown.why)}" if shown.why else ""}</div>',
-            _asked(detail),
-            _acts(shown),
-            _proof(detail),
-            section("Attempts", _ATTEMPT, map(_attempt, detail.attempts), "no transaction was made yet"),
-            section("In blocks", _INCLUSION, map(_inclusion, detail.inclusions), ""),
-            _decisions(detail),
-            section("History", _TRANSITION, map(_transition, detail.transitions), ""),
-            section("Commands", COMMAND_COLUMNS, map(command_row, detail.commands), ""),
-        )
+    detail, shown, now_s = of.detail, of.detail.intent, of.page.now_s
+    asset = of.page.assets.get(shown.protocol)
+    parts = (
+        ("verdict", _verdict(shown, now_s) + _steps(shown, detail)),
+        ("asked", _asked(detail, asset, now_s)),
+        ("acts", _acts(shown, of.page.session)),
+        ("proof", _proof(detail, asset)),
+        ("attempts", _attempts(detail)),
+        ("inclusions", section("In blocks", _INCLUSION, map(_inclusion, detail.inclusions), "")),
+        ("decisions", _decisions(detail)),
+        ("history", section("History", _TRANSITION, map(_transition, detail.transitions), "")),
+        ("commands", section("Commands", rows.COMMANDS, rows.commands(detail.commands, of.page.assets), "")),
     )
+    title = f"{text(shown.action)} on {text(shown.protocol)}"
+    body = f"<h1>{title}</h1>" + "".join(live(id_, part) for id_, part in parts)
     return page(of.page, title=f"{shown.action} {shown.id[:10]}", body=body)
 
 
-def _asked(detail: items.IntentDetail) -> str:
+def _verdict(shown: items.Intent, now_s: int) -> str:
+    colour = rows.STATES.get(shown.state, "")
+    said = f"<div>{prose(shown.why)}</div>" if shown.why else ""
+    changed = f'<div class="soft small">since {when(shown.changed_at_s)} UTC, {ago(shown.changed_at_s, now_s)}</div>'
+    return f'<div class="verdict {colour}"><strong>{text(rows.words(shown.state).capitalize())}</strong>{said}{changed}</div>'
+
+
+def _steps(shown: items.Intent, detail: items.IntentDetail) -> str:
+    """How far it came; nothing for what ended before it was signed."""
+    if shown.final and not detail.attempts:
+        return ""
+    if shown.final:
+        at = len(STEPS) - 1
+    else:
+        state = "reserved" if shown.state == "needs_operator" else shown.state
+        at = next(number for number, (_, states) in enumerate(STEPS) if state in states)
+    bad = " bad" if rows.STATES.get(shown.state) == "bad" else ""
+    found = "".join(
+        f"<li{' class=done' if number <= at else ''}{' aria-current=step' if number == at else ''}>{_step(shown, name)}</li>"
+        for number, (name, _) in enumerate(STEPS)
+    )
+    return f'<ol class="steps{bad}" aria-label="How far it came">{found}</ol>'
+
+
+def _step(shown: items.Intent, name: str) -> str:
+    """In the words of what is going on."""
+    now = {
+        "awaiting_approval": ("Approved", "Waits for approval"),
+        "planned": ("Approved", "Being decided"),
+        "reserved": ("Signed", "To be signed"),
+        "needs_operator": ("Signed", "Needs an operator"),
+        "superseded": ("Final", "Superseded"),
+        "cancelled": ("Final", "Cancelled"),
+    }.get(shown.state)
+    if now is not None and now[0] == name:
+        return now[1]
+    return "Decided" if name == "Approved" and not shown.approvals else name
+
+
+def _asked(detail: items.IntentDetail, asset: items.Asset | None, now_s: int) -> str:
     shown = detail.intent
     arguments = [
-        (name, amount(value) if name in NUMBERS else f"<code>{text(value)}</code>")
-        for name, value in shown.arguments.items()
+        (name, both(value, asset) if name in rows.NUMBERS else long(value))
+        for name, value in sorted(shown.arguments.items(), key=lambda item: item[0] not in rows.NUMBERS)
     ]
     held = detail.reservation
-    return facts(
+    held_ = NONE if held is None or held.released_at_s is not None else amount(held.amount, asset)
+    ends = () if shown.final else (("expires", f"{when(shown.expires_at_s)} UTC, {ago(shown.expires_at_s, now_s)}"),)
+    what = facts((("action", text(shown.action)), *arguments, ("from account", long(shown.account))), long_=True)
+    who = facts(
         (
-            *arguments,
-            ("account", f"<code>{text(shown.account)}</code>"),
-            ("nonce", NONE if detail.nonce is None else str(detail.nonce)),
-            ("proposed by", f"{text(shown.proposer)}, {when(shown.proposed_at_s)} UTC"),
+            ("proposed by", text(shown.proposer)),
+            ("at", f"{when(shown.proposed_at_s)} UTC, {ago(shown.proposed_at_s, now_s)}"),
             ("because", text(shown.reason)),
-            ("expires (UTC)", when(shown.expires_at_s)),
             ("approved by", text(", ".join(shown.approvals)) or NONE),
-            ("holds of the budget", NONE if held is None or held.released_at_s is not None else amount(held.amount)),
+            *ends,
+            ("nonce", NONE if detail.nonce is None else f"{detail.nonce:,}"),
+            ("holds of the budget", held_),
             ("key", f"<code>{text(shown.key)}</code>"),
             ("payload", short(shown.payload_hash)),
-        )
+        ),
+        long_=True,
     )
+    return f'<div class="cards stretch">{card("What", what)}{card("Who and why", who)}</div>'
 
 
-def _acts(shown: items.Intent) -> str:
-    target = f"/v1/intents/{shown.id}"
+def _acts(shown: items.Intent, session: items.Session | None) -> str:
+    target = f"/v1/intents/{whole(shown.id)}"
     parts: list[str] = []
     if "approve" in shown.may:
         hidden = {"payloadHash": shown.payload_hash}
-        parts.append(form(f"{target}/approve", reason("Why it may go"), button="Approve", kind="act", hidden=hidden))
+        approve = form(f"{target}/approve", reason("Why it may go"), button="Approve", kind="act", hidden=hidden)
+        parts.append(
+            card("Approve", '<p class="soft small">Exactly what is shown above, and nothing else.</p>', approve)
+        )
     if "reject" in shown.may:
-        parts.append(form(f"{target}/reject", reason("Why it may not"), button="Reject", kind="stop"))
+        parts.append(card("Reject", form(f"{target}/reject", reason("Why it may not"), button="Reject", kind="stop")))
     if "cancel" in shown.may:
-        parts.append(form(f"{target}/cancel", reason("Why it is taken back"), button="Cancel", kind="stop"))
-    return f"<h2>Decide</h2>{''.join(parts)}" if parts else ""
+        end = form(f"{target}/cancel", reason("Why it is taken back"), button="Cancel", kind="stop")
+        parts.append(card("Cancel", _cancels(shown), end))
+    why = _cannot(shown, session)
+    if not parts:
+        return why
+    return f'<h2>Decide</h2>{why}<div class="cards">{"".join(parts)}</div>'
 
 
-def _proof(detail: items.IntentDetail) -> str:
+def _cancels(shown: items.Intent) -> str:
+    if shown.state in intent_.UNSENT:
+        return '<p class="soft small">Nothing was signed: it ends at once.</p>'
+    return '<p class="soft small">Its nonce is taken: a transaction that does nothing is sent in its place, if it is not too late.</p>'
+
+
+def _cannot(shown: items.Intent, session: items.Session | None) -> str:
+    """Why an approver is not offered to approve what waits for it."""
+    if shown.state != "awaiting_approval" or session is None or not has(session, "approver") or "approve" in shown.may:
+        return ""
+    given = session.name in shown.approvals
+    return f'<p class="soft">{"You approved it already." if given else "You proposed it: somebody else has to approve it."}</p>'
+
+
+def _proof(detail: items.IntentDetail, asset: items.Asset | None) -> str:
     event = detail.event
     if event is None:
         return ""
-    value = "" if event.amount is None else f" of {amount(event.amount)}"
-    return (
-        f"<h2>Proof</h2><p>The chain logged <strong>{text(event.kind)}</strong>{value} in block {event.number:,} {short(event.block_hash)}, "
-        f"log {event.log_index}, transaction {short(event.tx_hash)}, proven by {text(event.proof)}.</p>"
+    value = () if event.amount is None else (("amount", both(event.amount, asset)),)
+    shown = facts(
+        (
+            ("event", f"<strong>{text(event.kind)}</strong>"),
+            *value,
+            ("transaction", long(event.tx_hash)),
+            ("block", f"{event.number:,}, log {event.log_index:,}, {when(event.time)} UTC"),
+            ("block hash", long(event.block_hash)),
+            ("proven by", text(event.proof)),
+        ),
+        long_=True,
     )
+    return f'<h2>Proof</h2><p class="soft">The event on the chain that shows that it worked.</p>{shown}'
 
 
-_ATTEMPT = ("no.", "kind", "nonce", "max fee", "tip", "gas", "hash", "sent", "what the node said")
+def _attempts(detail: items.IntentDetail) -> str:
+    if not detail.attempts:
+        return ""
+    mined = {one.number: one for one in detail.inclusions if one.orphaned_at_s is None}
+    cards = "".join(_attempt(item, mined.get(item.number)) for item in detail.attempts)
+    return f'<h2>Transactions</h2><p class="soft">All have one nonce: at most one of them is ever mined.</p><div class="cards">{cards}</div>'
 
 
-def _attempt(item: items.Attempt) -> tuple[str, ...]:
-    sent = f"{item.sends} times, last {when(item.last_sent_s)}" if item.sends else "not yet"
-    fees = (amount(item.max_fee_wei), amount(item.tip_wei), f"{item.gas:,}")
-    return str(item.number), text(item.kind), str(item.nonce), *fees, short(item.hash), sent, text(item.hint)
+def _attempt(item: items.Attempt, mined: items.Inclusion | None) -> str:
+    times = "once" if item.sends == 1 else f"{item.sends:,} times"
+    sent = f"{times}, last {when(item.last_sent_s)} UTC" if item.sends else '<span class="soft">not yet</span>'
+    shown = facts(
+        (
+            ("nonce", f"{item.nonce:,}"),
+            ("fee per gas", f"at most {gwei(item.max_fee_wei)}, tip {gwei(item.tip_wei)}"),
+            ("gas", f"at most {item.gas:,}"),
+            ("value", f"{gwei(item.value_wei)}"),
+            ("to", long(item.to)),
+            ("hash", '<span class="soft">not signed yet</span>' if item.hash is None else long(item.hash)),
+            ("sent", sent),
+            *((("the node said", text(item.hint)),) if item.hint else ()),
+        ),
+        long_=True,
+    )
+    mark = "" if mined is None else tag("final", "good") if mined.final_at_s is not None else tag("in a block", "calm")
+    return card(f"{item.number:,} · {text(item.kind)}", shown, mark=mark)
 
 
-_INCLUSION = ("attempt", "block", "outcome", "fee in wei", "seen (UTC)", "final (UTC)", "orphaned (UTC)")
+_INCLUSION = ("transaction", "block", "outcome", "fee", "seen (UTC)", "final (UTC)", "left the chain (UTC)")
 
 
 def _inclusion(item: items.Inclusion) -> tuple[str, ...]:
-    effect = " with its effect" if item.effect_log_index is not None else ""
-    outcome = f"succeeded{effect}" if item.status else '<span class="bad">reverted</span>'
+    if item.orphaned_at_s is not None:
+        outcome = '<span class="warn">left the chain</span>'
+    elif not item.status:
+        outcome = '<span class="bad">reverted</span>'
+    else:
+        outcome = "with its event" if item.effect_log_index is not None else "succeeded"
     block = f"{item.block_number:,} {short(item.block_hash)}"
     times = (when(item.seen_at_s), when(item.final_at_s), when(item.orphaned_at_s))
-    return str(item.number), block, outcome, amount(item.fee_wei), *times
+    return f"{item.number:,}", block, outcome, gwei(item.fee_wei), *times
+
+
+VERDICTS = {"allow": ("allowed", "good"), "ask": ("asks for approval", "warn"), "deny": ("refused", "bad")}
+OUTCOMES = {"pass": "good", "deny": "bad", "ask": "warn", "wait": "warn"}
 
 
 def _decisions(detail: items.IntentDetail) -> str:
     parts: list[str] = []
-    for item in detail.decisions:
-        rows = ((text(found.rule), text(found.outcome), text(found.detail)) for found in item.findings)
-        title = f"{item.verdict} by {item.rule}, {when(item.at_s)} UTC at block {item.block_number:,}"
-        table = section(title, ("rule", "outcome", "detail"), rows, "no rule was asked")
-        parts.append(
-            f"<details><summary>{text(title)}: {text(item.why)}</summary>{table}"
-            f'<p class="soft">policy {short(item.policy_hash)}, payload {short(item.payload_hash)}</p></details>'
+    for number, item in enumerate(detail.decisions):
+        name, colour = VERDICTS.get(item.verdict, (item.verdict, ""))
+        found = [
+            (
+                text(one.rule),
+                f'<span class="{OUTCOMES.get(one.outcome, "soft")}">{text(one.outcome)}</span>',
+                prose(one.detail),
+            )
+            for one in item.findings
+        ]
+        title = f"{tag(name, colour)} {prose(item.why)}"
+        rule = "" if item.rule == "all" else f"by rule {text(item.rule)}, "
+        told = (
+            f'<p class="soft small">{rule}{when(item.at_s)} UTC, looking at block {item.block_number:,} {short(item.block_hash)}; '
+            f"policy {short(item.policy_hash)}, payload {short(item.payload_hash)}</p>"
         )
-    return f"<h2>Decisions</h2>{''.join(parts)}" if parts else ""
+        shown = table(f"Rules, decision {number + 1}", ("rule", "outcome", "detail"), found)
+        parts.append(folded(f"decision-{number}", title, told, shown, box=True))
+    return f"<h2>Decisions of the policy</h2>{''.join(parts)}" if parts else ""
 
 
-_TRANSITION = ("no.", "from", "to", "why", "at (UTC)")
+_TRANSITION = ("at (UTC)", "from", "to", "why")
 
 
 def _transition(item: items.Transition) -> tuple[str, ...]:
-    return str(item.number), state(item.from_state), state(item.to_state), text(item.why), when(item.at_s)
+    return when(item.at_s), text(rows.words(item.from_state)), rows.state(item.to_state), prose(item.why)
+
+
+# --- proposing ---
 
 
 def propose(of: items.ProposePage) -> str:
@@ -155,27 +286,45 @@ def propose(of: items.ProposePage) -> str:
     if not of.actions:
         body = '<h1>Propose</h1><p class="soft">This agent only observes: it has no key to delegate with.</p>'
         return page(of.page, title="Propose", body=body)
-    lead = f"<h1>Propose</h1><p>For the account <code>{text(of.account)}</code>. Amounts are in the smallest unit, digits only.</p>"
+    lead = (
+        f"<h1>Propose</h1><p>From the account {long(of.account)}.</p>"
+        '<p class="soft">The policy decides what becomes of it: it goes on, waits for somebody else to approve it, or is refused with the reason.</p>'
+    )
     if not has(of.page.session, "proposer"):
         lead += '<p class="warn">This needs the role proposer.</p>'
-    return page(of.page, title="Propose", body=lead + "".join(_action(of, item) for item in of.actions))
+    return page(of.page, title="Propose", body=lead + "".join(_action(of, item) for item in of.actions), at="/propose")
+
+
+GOES = {"in": "adds stake", "out": "takes stake out", "move": "moves stake", "none": "moves no stake"}
 
 
 def _action(of: items.ProposePage, action: items.Action) -> str:
     given = of.filled
     mine = given.get("protocol") == action.protocol and given.get("action") == action.name
+    asset = of.page.assets.get(action.protocol)
     inputs = [
-        field(
-            f"{item.name} ({item.type})",
-            f"arguments.{item.name}",
-            value=given.get(f"arguments.{item.name}", "") if mine else "",
-            class_="number" if item.name in NUMBERS else "grow",
-            more=' required autocomplete="off" spellcheck="false"'
-            + (' inputmode="numeric"' if item.name in NUMBERS else ""),
-        )
-        for item in action.arguments
+        _argument(item, given.get(f"arguments.{item.name}", "") if mine else "", asset) for item in action.arguments
     ]
     hidden = {"protocol": action.protocol, "action": action.name, "key": of.key}
-    sent = form("/v1/intents", *inputs, reason(), button=f"Propose to {action.name}", kind="act", hidden=hidden)
-    opened = " open" if mine or len(of.actions) == 1 else ""
-    return f"<details{opened}><summary>{text(action.name)} on {text(action.protocol)}</summary>{sent}</details>"
+    why = field(
+        "Why",
+        "reason",
+        value=given.get("reason", "") if mine else "",
+        class_="grow",
+        more=' required maxlength="500" autocomplete="off"',
+    )
+    sent = form("/v1/intents", *inputs, why, button=f"Propose to {action.name}", kind="act", hidden=hidden, column=True)
+    summary = f'<strong>{text(action.name)}</strong> <span class="soft">on {text(action.protocol)}, {GOES.get(action.direction, "")}</span>'
+    opened = mine or len(of.actions) == 1
+    return folded(f"action-{action.protocol}-{action.name}", summary, sent, opened=opened, box=True)
+
+
+def _argument(item: items.Field, value: str, asset: items.Asset | None) -> str:
+    more = ' required autocomplete="off" spellcheck="false"'
+    if item.name in rows.NUMBERS:
+        shown = "" if asset is None else f' data-decimals="{asset.decimals}" data-unit="{whole(asset.name)}"'
+        label = f"{item.name} in {asset.smallest if asset else 'the smallest unit'}, digits only"
+        return field(
+            label, f"arguments.{item.name}", value=value, class_="grow", more=f'{more} inputmode="numeric"{shown}'
+        )
+    return field(f"{item.name} ({item.type})", f"arguments.{item.name}", value=value, class_="grow code", more=more)

@@ -6,53 +6,146 @@ Texts from the chain, the node, the hub and people are hostile: they are escaped
 from __future__ import annotations
 
 import html
+import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from urllib.parse import quote
 
 from agent.web import items
 from agent.web.pages import assets
 
 SHOWN = 300
 """Longest foreign text on a page, in characters."""
-LONG = ("reason", "why", "detail", "next frame", "what", "what changed", "what the node said")
+LONG = ("reason", "why", "detail", "next frame", "what changed")
 """Columns whose text may take several lines."""
 SIGN_OUT = "/v1/session/end"
-NAVIGATION = (("/", "Overview"), ("/intents", "Intents"), ("/propose", "Propose"), ("/commands", "Commands"))
+NAVIGATION = (
+    ("/", "Overview", ""), ("/intents", "Intents", ""), ("/propose", "Propose", "proposer"), ("/commands", "Commands", ""),
+    ("/people", "People", "admin"),
+)  # fmt: skip
+"""Pages, and the role without which one is not shown the way to it."""
 NONE = '<span class="soft">none</span>'
+GWEI = 10**9
+_DIGITS = 100
+"""No amount has more; longer digits are a text like any other."""
+_WORD = re.compile(r"0x[0-9a-f]{64}")
+_LONG_NUMBER = re.compile(r"(?<![\w.,])[0-9]{7,78}(?![\w.,]?[\w])")
+
+
+# --- texts ---
 
 
 def text(value: object) -> str:
     """Any value as safe HTML text: bounded, escaped, with invisible and direction-changing characters shown as code points."""
     raw = str(value)
-    raw = raw if len(raw) <= SHOWN else raw[: SHOWN - 1] + "…"
-    visible = "".join(c if c.isprintable() else f"\\u{{{ord(c):x}}}" for c in raw)
-    return html.escape(visible)
+    return whole(raw if len(raw) <= SHOWN else raw[: SHOWN - 1] + "…")
+
+
+def whole(value: str) -> str:
+    """The same without a bound: for attributes that are sent or read as a whole."""
+    return html.escape("".join(c if c.isprintable() else f"\\u{{{ord(c):x}}}" for c in value))
+
+
+def prose(value: str) -> str:
+    """A sentence of ours with figures in it: long numbers get their digits in groups."""
+    raw = value if len(value) <= SHOWN else value[: SHOWN - 1] + "…"
+    return whole(_LONG_NUMBER.sub(lambda found: f"{int(found[0]):,}", raw))
+
+
+def segment(name: str) -> str:
+    """A name as one part of a path of ours."""
+    return quote(name, safe="")
 
 
 def short(digest: str | None) -> str:
-    """A hash by its beginning, whole in the title."""
-    return NONE if digest is None else f'<code title="{text(digest)}">{text(digest[:12])}…</code>'
+    """A hash by its beginning and its end, whole in the title."""
+    if digest is None:
+        return NONE
+    shown = digest if len(digest) <= 18 else f"{digest[:8]}…{digest[-4:]}"
+    return f'<code title="{whole(digest[:SHOWN])}">{text(shown)}</code>'
+
+
+def long(value: str | None) -> str:
+    """A hash, an address or another identity, whole."""
+    return NONE if value is None else f"<code>{text(bare(value))}</code>"
+
+
+def bare(value: str) -> str:
+    """A word of 32 bytes as what it holds: a small number, an address, or itself."""
+    if len(value) != 66 or _WORD.fullmatch(value) is None:
+        return value
+    number = int(value, 16)
+    return str(number) if number < 1 << 64 else "0x" + value[26:] if number < 1 << 160 else value
 
 
 def word(value: str | None) -> str:
-    """An address by its 20 bytes, another identity by its word."""
-    if value is None:
-        return ""
-    return short("0x" + value[26:] if len(value) == 66 and value.startswith("0x" + "0" * 24) else value)
+    """An identity by what its word holds; shortened, whole in the title."""
+    return "" if value is None else short(bare(value))
 
 
-def amount(value: str) -> str:
+# --- numbers ---
+
+
+def grouped(value: str) -> str:
     """Decimal text with its digits in groups, so that people can count them."""
-    return text(f"{int(value):,}" if value.isascii() and value.isdecimal() else value)
+    return f"{int(value):,}" if _is_number(value) else value
+
+
+def decimal(value: str, decimals: int) -> str:
+    """An amount of smallest units in whole ones, every digit kept: `1500000000000000000` with 18 is `1.5`."""
+    whole_, rest = divmod(int(value), 10**decimals)
+    return f"{whole_:,}.{rest:0{decimals}d}".rstrip("0") if rest else f"{whole_:,}"
+
+
+def amount(value: str, asset: items.Asset | None) -> str:
+    """For a line: in whole units where the asset is known, with the smallest ones in the title."""
+    if asset is None or not _is_number(value):
+        return text(grouped(value))
+    title = f"{grouped(value)} {asset.smallest}"
+    return f'<span title="{whole(title)}">{decimal(value, asset.decimals)} {text(asset.name)}</span>'
+
+
+def both(value: str, asset: items.Asset | None) -> str:
+    """For whoever decides: in whole units, and every digit of the smallest ones."""
+    if asset is None or not _is_number(value):
+        return f'<span class="big">{text(grouped(value))}</span>'
+    small = f'<br><small class="soft">{grouped(value)} {text(asset.smallest)}</small>'
+    return f'<span class="big">{decimal(value, asset.decimals)} {text(asset.name)}</span>{small}'
+
+
+def gwei(wei: str) -> str:
+    """What gas costs, in the unit people know it by."""
+    return f'<span title="{grouped(wei)} wei">{decimal(wei, 9)} gwei</span>' if _is_number(wei) else text(wei)
+
+
+def _is_number(value: str) -> bool:
+    return value.isascii() and value.isdecimal() and len(value) <= _DIGITS
+
+
+# --- times ---
 
 
 def when(at_s: int | None) -> str:
     if at_s is None:
         return ""
     try:
-        return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(at_s))
+        at = time.gmtime(at_s)
     except (ValueError, OverflowError, OSError):
         return text(at_s)
+    iso = time.strftime("%Y-%m-%dT%H:%M:%SZ", at)
+    return f'<time datetime="{iso}">{time.strftime("%Y-%m-%d %H:%M:%S", at)}</time>'
+
+
+def ago(at_s: int, now_s: int) -> str:
+    """How far away a moment is, roughly: `12 min ago`, `in 2 h`."""
+    seconds = abs(now_s - at_s)
+    for size, unit, least in ((86_400, "days", 2), (3_600, "h", 2), (60, "min", 1)):
+        if seconds >= size * least:
+            return f"{seconds // size} {unit} ago" if at_s <= now_s else f"in {seconds // size} {unit}"
+    return "just now" if at_s <= now_s else "in less than a minute"
+
+
+# --- pages ---
 
 
 def shell(
@@ -62,31 +155,42 @@ def shell(
     body: str,
     session: items.Session | None,
     path: str,
-    live: bool = False,
     guest: bool = False,
+    at: str = "",
 ) -> str:
-    """A whole page. `guest`: nothing but this page may be seen yet, so there is nowhere to go."""
-    script = f'<script src="{assets.SCRIPT_PATH}" defer></script>' if live else ""
+    """A whole page. `guest`: nothing but this page may be seen yet, so there is nowhere to go. `at`: for the answer to a form, the page
+    that the browser is to be at afterwards."""
+    goes = f' data-at="{whole(at)}"' if at else ""
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f'<link rel="stylesheet" href="{assets.STYLE_PATH}">{script}<title>{text(title)} · {text(name)} · stakeside</title></head>'
+        '<meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">'
+        f'<link rel="stylesheet" href="{assets.STYLE_PATH}"><script src="{assets.SCRIPT_PATH}" defer></script>'
+        f"<title>{text(title)} · {text(name)} · stakeside</title></head>"
         '<body><a class="skip" href="#main">To the content</a><header><div class="wide">'
         f'<span class="name">{text(name)}</span>{"" if guest else _navigation(session, path)}{_who(session, guest=guest)}'
-        f'</div></header><main id="main" class="wide">{body}</main></body></html>'
+        f'</div></header><main id="main" class="wide" tabindex="-1"{goes}>{body}</main></body></html>'
     )
 
 
-def page(of: items.Page, *, title: str, body: str, live: bool = False) -> str:
-    """A page as everybody sees it, with what was just done."""
+def page(of: items.Page, *, title: str, body: str, at: str = "") -> str:
+    """A page as everybody sees it, with what was just done; `at` as in `shell`."""
     said = ""
     if of.message is not None:
         said = f'<p class="message {"good" if of.message.good else "bad"}" role="status">{text(of.message.text)}</p>'
-    return shell(title=title, name=of.status.name, body=said + body, session=of.session, path=of.path, live=live)
+    away = '<p class="message bad" id="away" role="alert" hidden>The agent does not answer. This page shows what it said at <span></span> UTC.</p>'
+    foot = live("at", f'<p class="soft small">As of {when(of.now_s)} UTC.</p>')
+    return shell(
+        title=title, name=of.status.name, body=away + said + body + foot, session=of.session, path=of.path, at=at
+    )
+
+
+def live(id_: str, body: str) -> str:
+    """A part of a page that the script keeps fresh."""
+    return f'<div id="{id_}" data-live>{body}</div>'
 
 
 def _navigation(session: items.Session | None, path: str) -> str:
-    places = [*NAVIGATION, *((("/people", "People"),) if session is not None and "admin" in session.roles else ())]
+    places = [(target, name) for target, name, role in NAVIGATION if not role or has(session, role)]
     here = path.partition("?")[0]
     links = "".join(
         f'<li><a href="{target}"{" aria-current=page" if target == here else ""}>{name}</a></li>'
@@ -103,115 +207,84 @@ def _who(session: items.Session | None, *, guest: bool) -> str:
     return f'<div class="who"><span>{text(session.name)} <span class="soft">({text(roles)})</span></span>{out}</div>'
 
 
-def section(title: str, names: Sequence[str], rows: Iterable[Sequence[str]], empty: str) -> str:
-    """A headed table; `rows` hold HTML. Columns of `LONG` may wrap."""
-    classes = [' class="text"' if name in LONG else "" for name in names]
-    cells = ["".join(f"<td{class_}>{cell}</td>" for class_, cell in zip(classes, row, strict=True)) for row in rows]
-    if not cells:
-        return f'<h2>{text(title)}</h2><p class="soft">{text(empty)}</p>' if empty else ""
-    header = "".join(f'<th scope="col">{name or _HIDDEN}</th>' for name in names)
-    body = "".join(f"<tr>{cell}</tr>" for cell in cells)
-    return (
-        f'<h2>{text(title)}</h2><div class="table" tabindex="0" role="region" aria-label="{text(title)}"><table><thead><tr>{header}</tr>'
-        f"</thead><tbody>{body}</tbody></table></div>"
-    )
-
-
-_HIDDEN = '<span class="soft">do</span>'
-
-
-def facts(pairs: Iterable[tuple[str, str]], *, long: bool = False) -> str:
-    """Names and values; values hold HTML."""
-    inner = "".join(f"<div><dt>{text(name)}</dt><dd>{value}</dd></div>" for name, value in pairs)
-    return f"<dl{' class=long' if long else ''}>{inner}</dl>"
-
-
-def form(action: str, *inner: str, button: str, kind: str = "", hidden: Mapping[str, str] | None = None) -> str:
-    """A form that posts to a route of the API. `kind`: `act` for what goes on, `stop` for what ends something."""
-    concealed = "".join(
-        f'<input type="hidden" name="{text(name)}" value="{text(value)}">' for name, value in (hidden or {}).items()
-    )
-    class_ = f' class="{kind}"' if kind else ""
-    return f'<form method="post" action="{text(action)}">{concealed}{"".join(inner)}<button{class_}>{text(button)}</button></form>'
-
-
-def field(label: str, name: str, *, value: str = "", type_: str = "text", class_: str = "", more: str = "") -> str:
-    """An input with its label. `more` is further attributes of our own."""
-    style = f' class="{class_}"' if class_ else ""
-    return f'<label>{text(label)}<input{style} type="{type_}" name="{text(name)}" value="{text(value)}"{more}></label>'
-
-
-def reason(label: str = "Why") -> str:
-    """Every change says why."""
-    return field(label, "reason", class_="grow", more=' required maxlength="500" autocomplete="off"')
-
-
 def has(session: items.Session | None, *roles: str) -> bool:
     """Whether to offer a form at all; the API decides."""
     return session is not None and bool(set(roles) & set(session.roles))
 
 
-STATES = {
-    "final_ok": "good",
-    "final_reverted": "bad",
-    "final_no_effect": "bad",
-    "rejected": "bad",
-    "needs_operator": "bad",
-    "superseded": "bad",
-    "awaiting_approval": "warn",
-    "expired": "soft",
-    "cancelled": "soft",
-}
+# --- parts ---
 
 
-def state(name: str) -> str:
-    """An intent's state in words."""
-    return f'<span class="{STATES.get(name, "")}">{text(name.replace("_", " "))}</span>'
+def tag(words: str, colour: str = "") -> str:
+    return f'<span class="tag {colour}">{text(words)}</span>'
 
 
-def link(intent: items.Intent) -> str:
-    """What is wanted, leading to all that became of it."""
-    given = intent.arguments
-    parts = [text(intent.action)]
-    if "amount" in given:
-        parts.append(amount(given["amount"]))
-    return f'<a href="/intents/{text(intent.id)}">{" ".join(parts)}</a>'
-
-
-def intent_row(intent: items.Intent) -> tuple[str, ...]:
-    """The row of `INTENT_COLUMNS`."""
+def table(title: str, names: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """`rows` hold HTML; empty without any. Columns of `LONG` may wrap; a narrow window shows each row as a block, and the roles say that it
+    still is a table."""
+    found: list[str] = []
+    for row in rows:
+        cells = "".join(
+            f'<td role="cell" class="{"text" if name in LONG else ""}{"" if cell else " none"}" data-name="{name}">{_div(cell)}</td>'
+            for name, cell in zip(names, row, strict=True)
+        )
+        found.append(f'<tr role="row">{cells}</tr>')
+    if not found:
+        return ""
+    header = "".join(f'<th role="columnheader" scope="col">{name}</th>' for name in names)
     return (
-        link(intent),
-        word(intent.arguments.get("validator")),
-        state(intent.state),
-        text(intent.why),
-        text(intent.proposer),
-        when(intent.proposed_at_s),
+        f'<div class="table"><table role="table" aria-label="{text(title)}"><thead role="rowgroup"><tr role="row">{header}</tr></thead>'
+        f'<tbody role="rowgroup">{"".join(found)}</tbody></table></div>'
     )
 
 
-INTENT_COLUMNS = ("intent", "validator", "state", "why", "proposed by", "at (UTC)")
+def _div(cell: str) -> str:
+    """One box beside the column's name in a narrow window, whatever the cell is made of."""
+    return f"<div>{cell}</div>" if cell else ""
 
 
-def command_row(command: items.Command) -> tuple[str, ...]:
-    """The row of `COMMAND_COLUMNS`."""
-    changes = "; ".join(
-        f"{item.name}: {'–' if item.before is None else item.before} → {'–' if item.after is None else item.after}"
-        for item in command.changes
+def section(title: str, names: Sequence[str], rows: Iterable[Sequence[str]], empty: str) -> str:
+    """A headed table, or what to say when there is nothing; nothing at all without that."""
+    found = table(title, names, rows) or (f'<p class="soft">{text(empty)}</p>' if empty else "")
+    return f"<h2>{text(title)}</h2>{found}" if found else ""
+
+
+def facts(pairs: Iterable[tuple[str, str]], *, long_: bool = False) -> str:
+    """Names and values; values hold HTML. `long_`: one below the other."""
+    inner = "".join(f"<div><dt>{text(name)}</dt><dd>{value}</dd></div>" for name, value in pairs)
+    return f"<dl{' class=long' if long_ else ''}>{inner}</dl>"
+
+
+def card(title: str, *inner: str, colour: str = "", mark: str = "") -> str:
+    """`title` and `mark` hold HTML."""
+    return f'<div class="card {colour}"><div class="head"><h3>{title}</h3>{mark}</div>{"".join(inner)}</div>'
+
+
+def folded(id_: str, summary: str, *inner: str, opened: bool = False, box: bool = False) -> str:
+    """Closed until somebody wants it; by its id it stays as it was when its part is made fresh. `summary` holds HTML."""
+    class_ = ' class="box"' if box else ""
+    return f'<details id="{whole(id_)}"{class_}{" open" if opened else ""}><summary>{summary}</summary>{"".join(inner)}</details>'
+
+
+def form(
+    action: str, *inner: str, button: str, kind: str = "", hidden: Mapping[str, str] | None = None, column: bool = False
+) -> str:
+    """A form that posts to a route of the API. `kind`: `act` for what goes on, `stop` for what ends something."""
+    concealed = "".join(
+        f'<input type="hidden" name="{whole(name)}" value="{whole(value)}">' for name, value in (hidden or {}).items()
     )
-    subject = (
-        f'<a href="/intents/{text(command.subject)}">{text(command.subject[:12])}…</a>'
-        if len(command.subject) == 66
-        else text(command.subject)
-    )
-    return (
-        when(command.at_s),
-        text(command.principal),
-        text(command.kind),
-        subject,
-        text(command.reason),
-        text(changes),
-    )
+    class_ = f' class="{kind}"' if kind else ""
+    shape = ' class="column"' if column else ""
+    return f'<form{shape} method="post" action="{whole(action)}">{concealed}{"".join(inner)}<button{class_}>{text(button)}</button></form>'
 
 
-COMMAND_COLUMNS = ("at (UTC)", "who", "did", "to", "reason", "what changed")
+def field(label: str, name: str, *, value: str = "", type_: str = "text", class_: str = "", more: str = "") -> str:
+    """An input with its label. `more` is further attributes of our own."""
+    style = f' class="{class_}"' if class_ else ""
+    given = f' value="{whole(value)}"' if value else ""
+    return f'<label>{text(label)}<input{style} type="{type_}" name="{whole(name)}"{given}{more}></label>'
+
+
+def reason(label: str = "Why") -> str:
+    """Every change says why."""
+    return field(label, "reason", class_="grow", more=' required maxlength="500" autocomplete="off"')
