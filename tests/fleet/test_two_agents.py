@@ -23,7 +23,7 @@ class Pair:
 
     def signed(self, desk: kill.Desk) -> int:
         with closing(sqlite3.connect(f"file:{desk.agent.book}?mode=ro", uri=True)) as book:
-            return int(book.execute("select count(*) from signed_tx").fetchone()[0])
+            return int(book.execute("select count(distinct intent) from signed_tx").fetchone()[0])
 
 
 @asynccontextmanager
