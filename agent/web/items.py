@@ -258,7 +258,7 @@ class Policy(_Item, frozen=True):
     """The policy in force, as it is hashed."""
 
     hash: str
-    body: object
+    body: msgspec.Raw
 
 
 class NewToken(_Item, frozen=True):
