@@ -96,7 +96,7 @@ async def test_a_backup_under_load_restores_to_the_state_of_one_moment(
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 async def test_every_table_comes_back(url: str, kind: str, other: Place, tmp_path: Path) -> None:
-    await library.written(url, 20)
+    await library.written(url, 10)
     before = await copying.digest(url, KINDS)
     manifest = await backups.take(url, tmp_path / "backup", KINDS, at_s=5)
     restored = other(kind)
@@ -124,12 +124,12 @@ async def test_a_restored_book_says_so_until_a_person_accepts_it(url: str, other
         await opened.close()
 
 
-async def test_an_accepted_book_that_is_restored_again_asks_again(url: str, other: Place, tmp_path: Path) -> None:
-    here = url
+async def test_an_accepted_book_that_is_restored_again_asks_again(tmp_path: Path) -> None:
+    here = f"sqlite:///{tmp_path / 'book0.db'}"
     await (await factory.open_book(here)).close()
     for number in (1, 2):
         await backups.take(here, tmp_path / f"backup{number}", KINDS, at_s=number)
-        here = other("sqlite")
+        here = f"sqlite:///{tmp_path / f'book{number}.db'}"
         await backups.restore(tmp_path / f"backup{number}", here, KINDS, expect=EXPECT, at_s=10 + number)
         opened = await factory.open_book(here)
         async with opened.write() as c:
@@ -228,11 +228,12 @@ async def test_a_book_in_use_is_not_replaced(url: str, tmp_path: Path) -> None:
         await book.close()
 
 
-async def test_a_backup_of_another_deployment_is_refused(url: str, other: Place, tmp_path: Path) -> None:
+async def test_a_backup_of_another_deployment_is_refused(tmp_path: Path) -> None:
+    url, here = f"sqlite:///{tmp_path / 'book.db'}", f"sqlite:///{tmp_path / 'new.db'}"
     await (await factory.open_book(url)).close()
     await backups.take(url, tmp_path / "backup", KINDS, at_s=5)
     with pytest.raises(errors.StoreError, match="another deployment"):
-        await backups.restore(tmp_path / "backup", other("sqlite"), KINDS, expect={"deployment": "0x00"}, at_s=6)
+        await backups.restore(tmp_path / "backup", here, KINDS, expect={"deployment": "0x00"}, at_s=6)
 
 
 @pytest.mark.parametrize(

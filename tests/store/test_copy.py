@@ -56,7 +56,7 @@ async def test_a_copy_has_every_row_and_the_same_digest(there: str, here: str, p
 
 
 @pytest.mark.parametrize(("there", "here"), WAYS[:2])
-async def test_a_copied_book_opens_and_goes_on(there: str, here: str, place: Place) -> None:
+async def test_a_copied_book_opens_goes_on_and_is_guarded(there: str, here: str, place: Place) -> None:
     old, new = place(there), place(here)
     await library.written(old, 5)
     await copying.copy(old, new, KINDS)
@@ -65,15 +65,6 @@ async def test_a_copied_book_opens_and_goes_on(there: str, here: str, place: Pla
         for _ in range(2):
             await c.change(tables.gap.insert().values(protocol="devnet", first=1, last=2, reason="after the copy"))
         assert await c.scalar(sa.select(sa.func.max(tables.gap.c.id))) == 7, "numbers go on where they were"
-    await opened.close()
-
-
-@pytest.mark.parametrize(("there", "here"), WAYS[:2])
-async def test_the_guards_hold_in_the_copy(there: str, here: str, place: Place) -> None:
-    old, new = place(there), place(here)
-    await library.written(old, 5)
-    await copying.copy(old, new, KINDS)
-    opened = await factory.open_book(new)
     for statement in (
         "DELETE FROM vote",
         "UPDATE receipt SET number = 9",
@@ -86,27 +77,25 @@ async def test_the_guards_hold_in_the_copy(there: str, here: str, place: Place) 
     await opened.close()
 
 
-@pytest.mark.parametrize("change", ["amount", "null", "missing", "text"])
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
-async def test_any_difference_shows_in_the_digest(kind: str, change: str, place: Place) -> None:
+async def test_any_difference_shows_in_the_digest(kind: str, place: Place) -> None:
     url = place(kind)
     await library.written(url, 5)
-    before = await copying.digest(url, KINDS)
-    opened = await factory.open_book(url)
-    async with opened.write() as c:
-        await c.change(
-            {
-                "amount": tables.outbox.update().where(tables.outbox.c.position == 3).values(attempts=77),
-                "null": tables.outbox.update().where(tables.outbox.c.position == 3).values(why=None),
-                "missing": tables.parked.delete().where(tables.parked.c.log_index == 3),
-                "text": tables.outbox.update().where(tables.outbox.c.position == 3).values(why="other"),
-            }[change]
-        )
-    await opened.close()
-    after = await copying.digest(url, KINDS)
-    differing = [a.name for a, b in zip(before.tables, after.tables, strict=True) if a != b]
-    assert before.whole != after.whole
-    assert differing == ["parked" if change == "missing" else "outbox"]
+    third = tables.outbox.c.position == 3
+    for table, change in (
+        ("outbox", tables.outbox.update().where(third).values(attempts=77)),
+        ("outbox", tables.outbox.update().where(third).values(why="other")),
+        ("outbox", tables.outbox.update().where(third).values(why=None)),
+        ("parked", tables.parked.delete().where(tables.parked.c.log_index == 3)),
+    ):
+        before = await copying.digest(url, KINDS)
+        opened = await factory.open_book(url)
+        async with opened.write() as c:
+            await c.change(change)
+        await opened.close()
+        after = await copying.digest(url, KINDS)
+        assert before.whole != after.whole
+        assert [a.name for a, b in zip(before.tables, after.tables, strict=True) if a != b] == [table]
 
 
 def test_values_of_different_types_and_lengths_never_read_the_same() -> None:
