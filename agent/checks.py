@@ -11,11 +11,12 @@ from pathlib import Path
 import aiohttp
 import msgspec
 
-from agent import app
+from agent import app, staking
 from config import settings
-from domain import errors, hashing
-from indexers.chain import reader
+from domain import errors, hashing, transaction
+from indexers.chain import account, reader
 from kit import http, jsonrpc
+from signers import transactions
 
 CHECK_S = 5.0
 """Longest wait for one connection."""
@@ -44,6 +45,7 @@ async def check(loaded: settings.AgentSettings) -> list[Check]:
         endpoint = jsonrpc.Endpoint(loaded.node.url, session=session, timeout_s=CHECK_S)
         done.append(await _try("node", _check_node(parts, endpoint)))
         done.append(await _try("attester", _check_signer(parts)))
+        done.append(await _try("delegator", _check_delegator(parts, endpoint)))
         if loaded.hub is not None:
             done.append(await _try("hub", _check_hub(loaded, session)))
     return done
@@ -92,6 +94,23 @@ async def _check_signer(parts: app.Parts) -> str:
             f"no epoch of the document lists {address}", cure="add the signer to the document or use another key"
         )
     return f"{address} signs and is listed in the document"
+
+
+async def _check_delegator(parts: app.Parts, endpoint: jsonrpc.Endpoint) -> str:
+    """It signs, it is not the attester, and the account is what the node says. Nothing is sent, and no lease is taken."""
+    signer = staking.signer_of(parts.settings, chain_id=parts.chain.id, attester=app.signer_of(parts))
+    if signer is None:
+        return "none: this agent sends no transactions"
+    unsigned = transaction.Unsigned(parts.chain.id, 0, 0, 0, 21_000, signer.address, 0, b"")
+    await transactions.sign(signer, unsigned)
+    rules = staking.rules_of(parts.settings, chain_id=parts.chain.id, account=signer.address)
+    found = await account.Account(endpoint, chain_id=parts.chain.id, address=signer.address, recompute=False).standing()
+    address = hashing.hex0x(signer.address)
+    if found.balance <= rules.min_balance:
+        raise errors.BadConfig(
+            f"{address} has {found.balance} wei and must keep {rules.min_balance}", cure="send coins to the account"
+        )
+    return f"{address} signs, has {found.balance // 10**9} gwei, nonce {found.count_latest}, policy {rules.hash().hex()[:12]}"
 
 
 async def _check_hub(loaded: settings.AgentSettings, session: aiohttp.ClientSession) -> str:

@@ -48,6 +48,13 @@ def signer_of(loaded: settings.AgentSettings, *, chain_id: int, attester: base.S
     return signer
 
 
+def rules_of(loaded: settings.AgentSettings, *, chain_id: int, account: bytes) -> policy.Policy:
+    """Raises BadConfig."""
+    if loaded.policy is None or loaded.submit is None:
+        raise errors.BadConfig("[delegator] without [policy]", cure="say what the agent may do with the account")
+    return policy.build(loaded.policy, chain_id=chain_id, account=account, approval_ttl_s=loaded.submit.approval_ttl_s)
+
+
 async def wire(
     loaded: settings.AgentSettings,
     *,
@@ -65,11 +72,11 @@ async def wire(
 ) -> Belt | None:
     """`manifests` in the order of the settings' protocols. Raises BadConfig."""
     signer = signer_of(loaded, chain_id=chain.id, attester=attester)
-    wanted, section = loaded.submit, loaded.policy
-    if signer is None or wanted is None or section is None:
+    wanted = loaded.submit
+    if signer is None or wanted is None:
         return None
     planners = {named.name: planner.Planner(source) for named, source in zip(loaded.protocols, manifests, strict=True)}
-    rules = policy.build(section, chain_id=chain.id, account=signer.address, approval_ttl_s=wanted.approval_ttl_s)
+    rules = rules_of(loaded, chain_id=chain.id, account=signer.address)
     async with the_book.read() as c:
         last_token = await slots.highest_fence(c, chain.id, signer.address)
     authority = _authority(

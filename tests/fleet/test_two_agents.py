@@ -42,7 +42,7 @@ async def pair(folder: Path, *, hub: bool) -> AsyncIterator[Pair]:
         genesis = (await client.call("eth_getBlockByNumber", "0x0", False))["hash"]
         document = kill.paper(chain, genesis, receipt_key=receipts.address)
         ships.publish(documents.with_ruleset(document, await ships.ruleset(document)))
-        lease: dict[str, object] | None = None
+        lease: dict[str, object] = {"exclusive": True, "lease_ttl_s": TTL_S}
         upstream = None
         if hub:
             upstream = ships.hub(chain_id=chain.chain_id, receipt_key=receipts)

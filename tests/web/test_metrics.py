@@ -103,6 +103,8 @@ def test_every_alert_has_one_line_in_the_runbook() -> None:
 
 def test_every_latch_that_a_service_sets_is_in_the_runbook() -> None:
     page = (ROOT / "docs" / "runbook.md").read_text().partition("## Latches")[2]
-    described = set(re.findall(r"^\| `([\w-]+)` \|", page, re.MULTILINE))
+    described = set(re.findall(r"^\| `([\w.-]+)` \|", page, re.MULTILINE))
     code = "".join(file.read_text() for file in (ROOT / "agent" / "services").glob("*.py"))
-    assert described == set(re.findall(r'^\w*LATCH\w* = "([\w-]+)"', code, re.MULTILINE))
+    deciders = "".join(file.read_text() for file in (ROOT / "agent" / "delegations").glob("*.py"))
+    earning = set(re.findall(r'^\w*LATCH\w* = "([\w-]+)"', code, re.MULTILINE))
+    assert described == earning | set(re.findall(r'^[A-Z]+ = "(submit\.\w+)"', deciders, re.MULTILINE))

@@ -1,0 +1,101 @@
+"""The wiring of the staking belt: what settings lead to which services, and what `agent check` says of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from agent import app, checks, staking
+from agent.web import server
+from config import settings
+from devnet import anvil, kill
+from domain import errors
+from kit import http, jsonrpc, runtime
+from signers import registry
+from store import book
+
+
+@pytest.fixture
+async def desk(tmp_path: Path) -> AsyncIterator[kill.Desk]:
+    async with kill.desk(tmp_path / "fleet") as it:
+        yield it
+
+
+def _loaded(desk: kill.Desk) -> settings.AgentSettings:
+    return settings.load_agent(desk.agent.folder / "agent.toml", {})
+
+
+def _without(desk: kill.Desk, *tables: str) -> settings.AgentSettings:
+    """The settings without some tables."""
+    file = desk.agent.folder / "agent.toml"
+    text = file.read_text()
+    for name in tables:
+        text = re.sub(rf"^\[{re.escape(name)}\]\n(?:(?!\[).*\n)*", "", text, flags=re.MULTILINE)
+        text = re.sub(rf"^\[\[{re.escape(name)}\]\]\n(?:(?!\[).*\n)*", "", text, flags=re.MULTILINE)
+    file.write_text(text)
+    return _loaded(desk)
+
+
+async def _wired(loaded: settings.AgentSettings, folder: Path) -> staking.Belt | None:
+    parts = app.assemble(loaded)
+    opened = await book.open_book(
+        f"sqlite:///{folder / 'wired.db'}",
+        deployment=parts.document.digest(),
+        chain_id=anvil.CHAIN_ID,
+        genesis=b"\x01" * 32,
+    )
+    try:
+        async with http.client_session() as session:
+            return await staking.wire(
+                loaded, document=parts.document, chain=parts.chain, manifests=parts.manifests, recompute=True,
+                the_book=opened, endpoint=jsonrpc.Endpoint(loaded.node.url, session=session), session=session,
+                upstream=None, attester=None, clock=runtime.ManualClock(), meters=server.metrics(),
+            )  # fmt: skip
+    finally:
+        await opened.close()
+
+
+async def test_with_a_delegator_four_services_run_and_without_one_none_of_them(desk: kill.Desk, tmp_path: Path) -> None:
+    belt = await _wired(_loaded(desk), tmp_path)
+    assert belt is not None
+    assert [service.name for service in belt.services] == ["lease", "decide", "submit", "confirm"]
+    observer = _without(desk, "delegator", "submit", "policy", "policy.allow")
+    assert await _wired(observer, tmp_path) is None
+
+
+async def test_a_delegator_without_a_policy_does_not_start(desk: kill.Desk) -> None:
+    with pytest.raises(errors.BadConfig, match=r"without \[policy\]"):
+        _without(desk, "policy", "policy.allow")
+
+
+async def test_one_key_for_attesting_and_delegating_is_refused(desk: kill.Desk) -> None:
+    loaded = _loaded(desk)
+    assert loaded.delegator is not None
+    same = registry.build(loaded.delegator, chain_id=anvil.CHAIN_ID)
+    with pytest.raises(errors.BadConfig, match="same key"):
+        staking.signer_of(loaded, chain_id=anvil.CHAIN_ID, attester=same)
+
+
+async def test_the_check_names_the_account_and_what_it_has(desk: kill.Desk) -> None:
+    (line,) = [found for found in await checks.check(_loaded(desk)) if found.name == "delegator"]
+    assert line.ok and desk.account.address in line.detail and "nonce 0" in line.detail
+    await desk.client.call("anvil_setBalance", desk.account.address, "0x0")
+    (line,) = [found for found in await checks.check(_loaded(desk)) if found.name == "delegator"]
+    assert not line.ok and "send coins" in line.advice
+
+
+async def test_arguments_are_made_canonical_and_wrong_ones_are_refused_with_a_cure(
+    desk: kill.Desk, tmp_path: Path
+) -> None:
+    belt = await _wired(_loaded(desk), tmp_path)
+    assert belt is not None
+    validate = belt.shown.validate
+    wanted = validate("k", "devnet", "delegate", {"validator": desk.chain.accounts[1], "amount": "7"})
+    assert validate("k", "devnet", "delegate", wanted.arguments) == wanted
+    assert wanted.account.hex() == desk.account.address[2:]
+    for protocol, action in (("nobody", "delegate"), ("devnet", "steal"), ("devnet", "delegate")):
+        with pytest.raises(errors.StakesideError):
+            validate("k", protocol, action, {"validator": "me"})
