@@ -16,6 +16,7 @@ from aiohttp import web
 
 from domain import hashing
 from earnings.web import server
+from tests import said
 from tests.earnings import factory, hub
 
 API: dict[str, Any] = json.loads((Path(__file__).parents[2] / "docs" / "wire" / "openapi.json").read_text())
@@ -111,18 +112,14 @@ async def test_nobody_without_a_token_learns_of_a_statement(doors: Doors) -> Non
 
 
 @pytest.mark.parametrize("bad", ["not a line", "a:" + "0" * 63, "twice:{0}\ntwice:{0}".format("1" * 64)])
-async def test_a_tokens_file_that_is_not_good_leaves_the_old_one_in_force(
-    tmp_path: Path, bad: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    async with hub.running(tmp_path) as h:
-        (tmp_path / "tokens").write_text(bad)
-        os.kill(os.getpid(), signal.SIGHUP)
-        seen = ""
+async def test_a_tokens_file_that_is_not_good_leaves_the_old_one_in_force(tmp_path: Path, bad: str) -> None:
+    with said.heard() as log:
+        async with hub.running(tmp_path) as h:
 
-        async def refused() -> bool | None:
-            nonlocal seen
-            seen += capsys.readouterr().out
-            return True if "hub.tokens_refused" in seen else None
+            async def refused() -> bool | None:
+                return True if "hub.tokens_refused" in log.getvalue() else None
 
-        await hub.until(refused)
-        assert (await h.get("/v1/streams"))[0] == 200
+            (tmp_path / "tokens").write_text(bad)
+            os.kill(os.getpid(), signal.SIGHUP)
+            await hub.until(refused)
+            assert (await h.get("/v1/streams"))[0] == 200

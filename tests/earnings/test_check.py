@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,17 @@ import pytest
 
 from cli import main
 from domain import hashing
-from tests import certificates
+from tests import certificates, said
 from tests.earnings import hub, test_crashes
 
 TLS = '[web.tls]\ncertificate_file = "hub.pem"\nkey_file = "hub.key"\nclient_ca_file = "ca-ours.pem"\n'
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> Iterator[None]:
+    """The command configures logging for its process, which here is everybody's."""
+    with said.heard():
+        yield
 
 
 @pytest.fixture
@@ -95,3 +103,36 @@ def test_no_key_is_shown(folder: Path, capsys: pytest.CaptureFixture[str]) -> No
     shown = capsys.readouterr().out
     secrets = [*(folder / "hub.key").read_text().splitlines()[1:-1], (folder / "key").read_text()]
     assert not any(secret in shown for secret in secrets)
+
+
+async def test_a_hub_runs_as_its_settings_say_with_certificates_and_a_port_for_probes(folder: Path) -> None:
+    import asyncio
+
+    import aiohttp
+
+    from config import settings
+    from earnings import app
+    from kit import tls
+
+    with (folder / "hub.toml").open("a") as file:
+        file.write("health_port = 0\n")
+    told: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+    stop = asyncio.Event()
+    task = asyncio.create_task(
+        app.run(settings.load_hub(folder / "hub.toml", {}), stop=stop, ready=lambda event: told.set_result(event))
+    )
+    try:
+        async with asyncio.timeout(20):
+            await asyncio.wait([task, told], return_when=asyncio.FIRST_COMPLETED)
+            ready = told.result()
+            ours = tls.client(tls.Files("hub", folder / "hub.pem", folder / "hub.key", folder / "ca-ours.pem"))
+            async with aiohttp.ClientSession() as session:
+                async with session.get(ready["url"] + "readyz", ssl=ours) as response:
+                    assert response.status == 200
+                async with session.get(f"http://127.0.0.1:{ready['health_port']}/readyz") as response:
+                    assert response.status == 200
+        assert ready["url"] == f"https://127.0.0.1:{ready['port']}/"
+        assert (folder / "web.port").read_text() == f"{ready['port']}\n"
+    finally:
+        stop.set()
+        await task

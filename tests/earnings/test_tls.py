@@ -18,7 +18,7 @@ from agent.reporting.sinks import http
 from domain import errors
 from kit import http as kit_http
 from kit import tls
-from tests import certificates
+from tests import certificates, said
 from tests.earnings import factory, hub
 
 
@@ -131,35 +131,30 @@ async def test_another_authority_for_clients_holds_from_the_next_connection_on(
 
 
 async def test_a_hangup_reads_the_certificates_anew_and_survives_bad_ones(
-    tmp_path: Path, ours: certificates.Authority, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, ours: certificates.Authority
 ) -> None:
     files = ours.issue("hub")
     assert files.key is not None
-    async with hub.running(tmp_path, context=tls.server(files)) as h:
-        secret = files.key.read_text()
-        files.key.write_text("rubbish")
-        os.kill(os.getpid(), signal.SIGHUP)
-        seen = ""
+    secret = files.key.read_text()
+    with said.heard() as log:
+        async with hub.running(tmp_path, context=tls.server(files)) as h:
 
-        async def refused() -> bool | None:
-            nonlocal seen
-            seen += capsys.readouterr().out
-            return True if "hub.certificate_refused" in seen else None
+            async def refused() -> bool | None:
+                return True if "hub.certificate_refused" in log.getvalue() else None
 
-        await hub.until(refused)
-        assert await asked(h.url, client(ours)) == 1, "the old pair is in force"
-        ours.issue("hub")
-        os.kill(os.getpid(), signal.SIGHUP)
+            async def rotated() -> bool | None:
+                return True if "tls.rotated" in log.getvalue() else None
 
-        async def rotated() -> bool | None:
-            nonlocal seen
-            seen += capsys.readouterr().out
-            return True if "tls.rotated" in seen else None
-
-        await hub.until(rotated)
-        assert await asked(h.url, client(ours)) == 1
+            files.key.write_text("rubbish")
+            os.kill(os.getpid(), signal.SIGHUP)
+            await hub.until(refused)
+            assert await asked(h.url, client(ours)) == 1, "the old pair is in force"
+            ours.issue("hub")
+            os.kill(os.getpid(), signal.SIGHUP)
+            await hub.until(rotated)
+            assert await asked(h.url, client(ours)) == 1
     for line in secret.splitlines()[1:-1]:
-        assert line not in seen
+        assert line not in log.getvalue()
 
 
 async def test_probes_are_answered_without_a_certificate_on_a_port_of_their_own(

@@ -14,7 +14,7 @@ import pytest
 
 from domain import errors
 from kit import tls
-from tests import certificates
+from tests import certificates, said
 
 
 @pytest.fixture
@@ -143,17 +143,27 @@ async def test_new_files_are_taken_up_by_the_next_connection(ours: certificates.
     assert await shown_by(context, ours) == leaf(files)
 
 
-async def test_files_that_are_not_good_together_leave_the_old_ones_in_force(
-    ours: certificates.Authority, capsys: pytest.CaptureFixture[str]
-) -> None:
+async def test_files_that_are_not_good_together_leave_the_old_ones_in_force(ours: certificates.Authority) -> None:
     files = ours.issue("hub")
     context, old = tls.server(files), leaf(files)
     assert files.certificate is not None
     files.certificate.write_bytes(b"half written")
-    assert await shown_by(context, ours) == old
-    assert "tls.not_rotated" in capsys.readouterr().out
+    with said.heard() as log:
+        assert await shown_by(context, ours) == old
+    assert "tls.not_rotated" in log.getvalue()
     with pytest.raises(errors.BadConfig):
         context.reload()
     assert await shown_by(context, ours) == old
     ours.issue("hub")
     assert await shown_by(context, ours) == leaf(files)
+
+
+def test_the_page_explains_what_is_really_said() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "tls.md").read_text()
+    rows = [line for line in page.splitlines() if line.startswith("| `the hub ")]
+    sentences = {sentence for _, sentence, _ in tls._ALERTS}
+    assert len(rows) >= 4
+    for row in rows:
+        assert row.split("`")[1].removeprefix("the hub ") in sentences, row
+    for code in (9, 10, 18, 20, 62):
+        assert tls._PROBLEMS[code] in page
