@@ -204,7 +204,13 @@ def _wire(
         after_attest: list[runtime.Bell] = []
         if hub is not None:
             reporting = report.ReportService(
-                the_book, document, hub, attester=signer.address, chain_id=parts.chain.id, clock=clock
+                the_book,
+                document,
+                hub,
+                attester=signer.address,
+                chain_id=parts.chain.id,
+                clock=clock,
+                acts=loaded.submit is not None,
             )
             services.append(reporting)
             after_attest.append(reporting.bell)

@@ -17,6 +17,7 @@ from domain import errors, hashing, transaction
 from indexers.chain import account, reader
 from kit import http, jsonrpc
 from signers import transactions
+from store import intents
 
 CHECK_S = 5.0
 """Longest wait for one connection."""
@@ -63,8 +64,18 @@ async def _check_book(parts: app.Parts) -> str:
     if parts.settings.agent.store.startswith("sqlite:///") and not file.exists():
         return f"will be created at {file}"
     the_book = await app.open_book(parts, read_only=True)
-    await the_book.close()
-    return "belongs to this deployment and chain"
+    try:
+        async with the_book.read() as c:
+            wrong = await intents.audit(c)
+    finally:
+        await the_book.close()
+    if wrong:
+        raise errors.StoreError(
+            "the staking belt's rows contradict each other",
+            value=wrong[:3],
+            cure="submit nothing from this book; keep it, restore a backup, and report it",
+        )
+    return "belongs to this deployment and chain; intents, nonces and signatures agree"
 
 
 async def _check_tls(loaded: settings.AgentSettings) -> str:

@@ -14,7 +14,7 @@ from agent.reporting import receipts as judge
 from agent.reporting.sinks import http
 from domain import deployment, errors, hashing, wire
 from kit import faults, runtime
-from store import book, latches, outbox, receipts, statements, votes
+from store import backup, book, latches, outbox, receipts, statements, votes
 
 IDLE_S = 1.0
 LATCHED_S = 5.0
@@ -51,7 +51,9 @@ class ReportService:
         attester: bytes,
         chain_id: int,
         clock: runtime.Clock,
+        acts: bool = False,
     ) -> None:
+        """`acts`: the same book holds the nonces of a staking belt, so that an older book must not submit either."""
         self.bell = runtime.Bell()
         self.state = HubState(hub.url)
         self._book = the_book
@@ -60,6 +62,7 @@ class ReportService:
         self._attester = attester
         self._chain_id = chain_id
         self._clock = clock
+        self._acts = acts
         self._wanted: dict[bytes, None] = {}
         self._working: str = ""
         self._greeted = False
@@ -132,6 +135,10 @@ class ReportService:
         at_s = int(self._clock.now())
         async with self._book.write() as c:
             await latches.set(c, LATCH, reason=reason, at_s=at_s)
+            if self._acts:
+                await latches.set(
+                    c, backup.LATCH, reason=f"this book is older than the hub's memory of it: {reason}", at_s=at_s
+                )
             for kept in found:
                 await receipts.save(c, hub=self._hub.url, attester=self._attester, kept=kept, at_s=at_s)
         self.state.last_error = reason

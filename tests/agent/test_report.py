@@ -13,7 +13,7 @@ from devnet import anvil
 from domain import deployment, errors, hashing, statement, wire
 from kit import runtime
 from signers import keys
-from store import book, latches, outbox, statements, votes
+from store import backup, book, latches, outbox, statements, votes
 from tests.agent import belt
 
 HUB_KEY = keys.LocalKey(belt.SECRETS[8])
@@ -88,7 +88,7 @@ class Bench:
         self.clock = runtime.ManualClock()
         self.service = self.start()
 
-    def start(self) -> report.ReportService:
+    def start(self, *, acts: bool = False) -> report.ReportService:
         self.service = report.ReportService(
             self.book,
             document(),
@@ -96,6 +96,7 @@ class Bench:
             attester=ATTESTER,
             chain_id=anvil.CHAIN_ID,
             clock=self.clock,
+            acts=acts,
         )
         return self.service
 
@@ -188,6 +189,13 @@ async def test_a_book_that_does_not_know_its_own_votes_signs_nothing_more_until_
     async with bench.book.read() as c:
         assert await latches.active(c) == []
     assert bench.hub.taken == [bytes([99]) * 32, bytes([1]) * 32]
+
+
+async def test_a_book_older_than_the_hubs_memory_submits_nothing_either_until_a_person_accepts(bench: Bench) -> None:
+    await bench.hub.issue(bytes([99]) * 32)  # a vote that the newer book sent, before this one was put back by hand
+    await bench.start(acts=True).step()
+    async with bench.book.read() as c:
+        assert [latch.name for latch in await latches.active(c)] == ["votes", backup.LATCH]
 
 
 async def test_a_reply_that_was_lost_is_no_foreign_vote(bench: Bench) -> None:
