@@ -30,10 +30,10 @@ TOKEN_BYTES = 24
 
 
 class Belt(msgspec.Struct, frozen=True):
-    """`services` in the order of the flow; `shown` is what the web may know. `close` when nothing steps any more."""
+    """`services` in the order of the flow; `confirm` is for the index to ring; `shown` is what the web may know. Close `lease` when nothing
+    steps any more."""
 
     services: tuple[runtime.Service, ...]
-    bells: tuple[runtime.Bell, ...]
     confirm: runtime.Bell
     lease: lease.LeaseService
     shown: live.Staking
@@ -121,7 +121,8 @@ async def wire(
         ttl_s=wanted.intent_ttl_s,
         approval_ttl_s=wanted.approval_ttl_s,
     )
-    return Belt((leased, deciding, submitting, confirming), tuple(bells), confirming.bell, leased, shown)
+    gentle = delegator.Gentle(confirming.bell, clock)
+    return Belt((leased, deciding, submitting, confirming), gentle, leased, shown)
 
 
 def _stages(

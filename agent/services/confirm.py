@@ -17,11 +17,13 @@ from store import attempts, book, inclusions, intents, latches, outstanding, res
 
 POINTS = (
     "confirm.before_facts", "confirm.after_facts", "confirm.before_commit", "confirm.after_commit", "confirm.before_bump",
-    "confirm.after_bump",
+    "confirm.after_bump", "confirm.before_look", "confirm.after_look",
 )  # fmt: skip
 
 PAGE = 64
 """Open intents that are looked at in one step, lowest nonces first; the next step goes on behind them."""
+IDLE_AUDIT_S = 30.0
+"""How often the account is audited while nothing of it is open."""
 CANCEL_GAS = 21_000
 """What it costs to send nothing to oneself."""
 RELEASED: frozenset[intent.State] = frozenset({"cancelled", "superseded"})
@@ -49,6 +51,7 @@ class ConfirmService:
         self._submit = tuple(submit)
         self._freed = tuple(freed)
         self._behind = -1
+        self._looked: float | None = None
 
     def cursor(self) -> object:
         return self._behind
@@ -56,6 +59,7 @@ class ConfirmService:
     async def step(self) -> float:
         page, more = await self._page()
         if not page:
+            await self._look_around()
             return self._the.timing.poll_s
         faults.point("confirm.before_facts")
         facts = await self._facts(page)
@@ -79,6 +83,18 @@ class ConfirmService:
         for bell in (*(self._submit if again or bumped else ()), *(self._freed if moved else ())):
             bell.ring()
         return 0.0 if more or moved else self._the.timing.poll_s
+
+    async def _look_around(self) -> None:
+        """With nothing to follow, the account is looked at rarely: somebody else may use its key, and its coins may run out."""
+        now = self._the.clock.monotonic()
+        if self._looked is not None and now - self._looked < IDLE_AUDIT_S:
+            return
+        faults.point("confirm.before_look")
+        standing = await self._the.node.standing()
+        faults.point("confirm.after_look")
+        self._the.balance(standing.balance)
+        await self._audit.check(standing)
+        self._looked = now
 
     async def _page(self) -> tuple[list[following.Open], bool]:
         """The next open intents, and whether there are others behind them."""

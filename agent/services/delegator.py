@@ -21,6 +21,7 @@ Observe = Callable[[str, str], None]
 Balance = Callable[[int], None]
 """The account's coins in wei, whenever they were read."""
 
+LEAST_S = 0.25
 MOST_AGAIN = 256
 """Hashes that can be asked for again at once; what is beyond is asked for again later."""
 
@@ -43,6 +44,23 @@ class Timing(msgspec.Struct, frozen=True):
     resend_after_s: int
     bump_after_s: int
     approval_ttl_s: int
+
+
+class Gentle(runtime.Bell):
+    """Passes on a ring at most every `LEAST_S`: an index that backfills rings many times a second, and each look asks the node. What is
+    not passed on is found by polling."""
+
+    def __init__(self, bell: runtime.Bell, clock: runtime.Clock) -> None:
+        super().__init__()
+        self._bell = bell
+        self._clock = clock
+        self._rang: float | None = None
+
+    def ring(self) -> None:
+        now = self._clock.monotonic()
+        if self._rang is None or now - self._rang >= LEAST_S:
+            self._rang = now
+            self._bell.ring()
 
 
 class Again:

@@ -16,8 +16,8 @@ from store import queries
 
 FAILURES_TO_REPORT = 3
 """A single hiccup of a node must not flip readiness; three in a row mean that it is away."""
-OPTIONAL = ("report", "adopt", "heads")
-"""Services that can fail while the agent is of use: a hub that is away stops no indexing and no signing, and polling replaces a
+OPTIONAL = ("report", "adopt", "heads", "lease")
+"""Services that can fail while the agent is of use: a hub that is away stops no indexing and no attesting, and polling replaces a
 websocket."""
 
 

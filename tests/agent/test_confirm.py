@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from domain import errors
+from domain import errors, hashing
 from store import attempts, inclusions, intents
 from tests.agent import staking_belt
 from tests.agent.staking_belt import ETHER, GWEI
@@ -99,7 +99,7 @@ async def test_an_effect_that_only_the_receipt_shows_is_not_enough(
     def invent(honest: Any) -> Any:
         log = {
             "address": honest["to"],
-            "topics": ["0x" + staking_belt.hashing.keccak256(b"Delegated(address,address,uint256)").hex()]
+            "topics": ["0x" + hashing.keccak256(b"Delegated(address,address,uint256)").hex()]
             + ["0x" + "00" * 12 + who[2:] for who in (town.validator, honest["from"])],
             "data": hex(ETHER)[2:].rjust(64, "0").join(["0x", ""]),
             "logIndex": "0x0",

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from devnet import staking
 from domain import hashing
-from store import commands
+from store import attempts, commands, inclusions, latches, reservations
 from tests.agent import staking_belt
 from tests.agent.staking_belt import ETHER, GWEI
 
@@ -55,8 +56,8 @@ async def test_every_action_of_the_manifest_ends_in_its_effect(
     assert await desk.latches() == []
 
 
-def _reward(town: staking_belt.Town, validator: str) -> staking_belt.staking.Operation:
-    return staking_belt.staking.distribute_reward(town.contract.owner, validator, ETHER)
+def _reward(town: staking_belt.Town, validator: str) -> staking.Operation:
+    return staking.distribute_reward(town.contract.owner, validator, ETHER)
 
 
 async def test_an_intent_that_is_proposed_twice_has_one_effect(
@@ -180,7 +181,7 @@ async def test_a_latch_of_finality_stops_new_reservations_and_follows_what_was_s
     await desk.run(1)
     assert await desk.state(sent) == "pending"
     async with desk.book.write() as c:
-        await staking_belt.latches.set(c, "finality", reason="a test", at_s=1)
+        await latches.set(c, "finality", reason="a test", at_s=1)
     later = await desk.propose("b")
     await town.mine()
     await desk.run(2)
@@ -225,9 +226,9 @@ async def test_a_reorg_drops_the_transaction_and_it_is_sent_again_and_final_in_a
     assert await town.effects() == [ETHER] and await town.count() == 1
 
 
-async def _standing(desk: staking_belt.Desk, id: bytes) -> staking_belt.inclusions.Inclusion:
+async def _standing(desk: staking_belt.Desk, id: bytes) -> inclusions.Inclusion:
     async with desk.book.read() as c:
-        found = await staking_belt.inclusions.standing(c, id)
+        found = await inclusions.standing(c, id)
     assert found is not None
     return found
 
@@ -241,7 +242,7 @@ async def test_a_revert_that_a_reorg_turns_into_a_success_was_never_final(
     await desk.run(1)
     assert await desk.state(out) == "pending"
     raw = await _raw(desk, out)
-    slash = town.contract.request(staking_belt.staking.slash(town.contract.owner, town.validator, fraction_bps=10_000))
+    slash = town.contract.request(staking.slash(town.contract.owner, town.validator, fraction_bps=10_000))
     await town.client.call("anvil_dropAllTransactions")
     await town.client.call("eth_sendTransaction", slash)
     await town.mine()
@@ -260,7 +261,7 @@ async def test_a_revert_is_final_when_its_block_is(town: staking_belt.Town, desk
     out = await desk.propose("out", "undelegate", validator=town.validator, amount=str(ETHER))
     await desk.run(1)
     raw = await _raw(desk, out)
-    slash = town.contract.request(staking_belt.staking.slash(town.contract.owner, town.validator, fraction_bps=10_000))
+    slash = town.contract.request(staking.slash(town.contract.owner, town.validator, fraction_bps=10_000))
     await town.client.call("anvil_dropAllTransactions")
     await town.client.call("eth_sendTransaction", slash)
     await town.mine()
@@ -274,7 +275,7 @@ async def test_a_revert_is_final_when_its_block_is(town: staking_belt.Town, desk
 
 async def _raw(desk: staking_belt.Desk, id: bytes) -> str:
     async with desk.book.read() as c:
-        return hashing.hex0x((await staking_belt.attempts.signed_of(c, id))[-1].raw)
+        return hashing.hex0x((await attempts.signed_of(c, id))[-1].raw)
 
 
 # --- fees and cancels ---
@@ -296,7 +297,7 @@ async def test_a_stuck_transaction_is_outbid_by_geths_rule_and_mined_once(
     await desk.clock.advance(desk.delegator.timing.bump_after_s)
     await desk.run(2)
     async with desk.book.read() as c:
-        original, *bumps = await staking_belt.attempts.of_intent(c, id)
+        original, *bumps = await attempts.of_intent(c, id)
     assert [bump.kind for bump in bumps] == ["bump"]
     for name in ("tip", "max_fee"):
         old, new = getattr(original.unsigned, name), getattr(bumps[0].unsigned, name)
@@ -319,7 +320,7 @@ async def test_above_the_cap_a_bump_waits_and_says_so(town: staking_belt.Town, t
         stored = await desk.look(id)
         assert stored.state == "pending" and "a bump waits" in stored.why
         async with desk.book.read() as c:
-            assert len(await staking_belt.attempts.of_intent(c, id)) == 1
+            assert len(await attempts.of_intent(c, id)) == 1
         await _base_fee(town, GWEI)
         await town.mine()
         await desk.until(id, "final_ok")
@@ -335,7 +336,7 @@ async def test_a_cancel_that_wins_the_race_ends_the_intent_without_an_effect(
     await desk.until(id, "cancelled")
     assert await town.effects() == [] and await town.count() == 1
     async with desk.book.read() as c:
-        held = await staking_belt.reservations.of_intent(c, id)
+        held = await reservations.of_intent(c, id)
     assert held is not None and held.released_at_s is not None
 
 
@@ -359,7 +360,7 @@ async def test_a_reserved_intent_that_is_cancelled_is_never_signed_and_its_nonce
     await desk.until(id, "cancelled")
     await desk.until(behind, "final_ok")
     async with desk.book.read() as c:
-        signed = await staking_belt.attempts.signed_of(c, id)
+        signed = await attempts.signed_of(c, id)
     assert [item.number for item in signed] == [1]
     assert await town.effects() == [ETHER]
 
@@ -398,14 +399,14 @@ async def test_what_is_pending_is_followed_and_bumped_while_a_foreign_nonce_has_
     id = await desk.propose("a")
     await desk.run(1)
     async with desk.book.write() as c:
-        await staking_belt.latches.set(c, "submit.nonces", reason="a foreign nonce", at_s=1)
+        await latches.set(c, "submit.nonces", reason="a foreign nonce", at_s=1)
     later = await desk.propose("b")
     await _base_fee(town, 20 * GWEI)
     await town.mine()
     await desk.clock.advance(desk.delegator.timing.bump_after_s)
     await desk.run(3)
     async with desk.book.read() as c:
-        assert len(await staking_belt.attempts.signed_of(c, id)) == 2
+        assert len(await attempts.signed_of(c, id)) == 2
     await desk.until(id, "final_ok")
     assert await desk.state(later) == "new"
 
