@@ -53,7 +53,7 @@ def backend(url: str) -> Backend:
     """`sqlite:///path` or `postgresql://user:password@host/name`. Raises StoreError for anything else."""
     try:
         parsed = sa.make_url(url)
-    except exc.ArgumentError:
+    except (exc.ArgumentError, ValueError):  # the latter for a port that is no number
         raise errors.StoreError(
             "the book's address is malformed", cure='use "sqlite:///path" or "postgresql://…"'
         ) from None

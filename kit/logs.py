@@ -37,6 +37,7 @@ _SECRET_WORD = re.compile(r"(?:^|[_\-. ])(?:secret|password|passphrase|mnemonic|
 _NOT_SECRET = re.compile(r"(?:public|receipt|row|cache|sort|natural)[_\-. ]?keys?$|_(?:file|path|id)$")
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _KEY_LIKE = re.compile(r"(?<![0-9a-fA-F])(?:0x)?[0-9a-fA-F]{64}(?![0-9a-fA-F])")
+_TOKEN_LIKE = re.compile(r"(?<![A-Za-z0-9])(?:stk|sks)_[A-Za-z0-9_-]{43}")
 _URL = re.compile(r"\b([a-z][a-z0-9+.\-]*)://([^\s'\"<>]+)", re.IGNORECASE)
 _ERROR_FIELDS = ("error", "exception", "reason", "why", "detail", "message")
 
@@ -98,7 +99,7 @@ def _clean(name: str, value: object) -> object:
     if isinstance(value, bytes):
         return "0x" + value.hex()
     if isinstance(value, str):
-        return scrub(value) if name in _ERROR_FIELDS else _hide_urls(value)
+        return scrub(value) if name in _ERROR_FIELDS else hide_tokens(_hide_urls(value))
     if isinstance(value, BaseException):
         return scrub(f"{type(value).__name__}: {value}")
     if isinstance(value, Mapping):
@@ -121,7 +122,12 @@ def scrub(text: str) -> str:
     """An error text without passwords in addresses and without anything that has the shape of a private key.
 
     A block hash has that shape too: name blocks by `BlockRef`, whose text is short, or put hashes into fields of their own."""
-    return _KEY_LIKE.sub("[64 hex digits withheld]", _hide_urls(text))
+    return hide_tokens(_KEY_LIKE.sub("[64 hex digits withheld]", _hide_urls(text)))
+
+
+def hide_tokens(text: str) -> str:
+    """Without anything that has the shape of a principal's token or of a session's."""
+    return _TOKEN_LIKE.sub("[token withheld]", text)
 
 
 def safe_url(url: str) -> str:

@@ -9,7 +9,7 @@ from aiohttp import web
 
 from agent.web import bodies, items, pages, people, routes
 from domain import errors
-from kit import http
+from kit import http, logs
 from store import commands
 
 UNKNOWN, FORBIDDEN, CONFLICT, INVALID = 404, 403, 409, 422
@@ -89,9 +89,10 @@ class Answers:
         return refusal.response()
 
     def malformed(self, request: web.Request, error: errors.BadAnswer) -> web.Response:
+        detail = logs.hide_tokens(str(error))
         if bodies.is_form(request):
-            return self.page(request, 400, "Bad Request", str(error), back="/")
-        return http.problem(400, "Bad Request", str(error))
+            return self.page(request, 400, "Bad Request", detail, back="/")
+        return http.problem(400, "Bad Request", detail)
 
 
 def html(text: str, *, status: int = 200) -> web.Response:

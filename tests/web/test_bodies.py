@@ -9,6 +9,7 @@ import pytest
 from agent.web import bodies
 from tests.web.conftest import World
 
+TOKEN = "stk_" + "A1_-" * 10 + "abc"
 HASH = "0x" + "ab" * 32
 GOOD = {
     "protocol": "devnet", "action": "delegate", "key": "k1", "reason": "stake",
@@ -42,6 +43,8 @@ HOSTILE: dict[str, bytes] = {
     "half a character": changed(reason="\ud800"),
     "a direction change": changed(reason="abc\u202edef"),
     "an escape": changed(reason="\x1b[31mred"),
+    "a token in a reason": changed(reason=f"mine is {TOKEN}, thanks"),
+    "a token for a key": changed(key=TOKEN),
     "a long reason": changed(reason="x" * 501),
     "a long key": changed(key="k" * 129),
     "a key with a space": changed(key="a b"),
@@ -61,7 +64,7 @@ async def test_a_hostile_body_is_a_problem_and_changes_nothing(world: World, nam
     answer = await world.ask("POST", "/v1/intents", by="pat", data=HOSTILE[name], headers=headers)
     assert answer.status == 400, answer.body
     assert answer.headers["Content-Type"] == "application/problem+json"
-    assert len(answer.body) < 2000
+    assert len(answer.body) < 2000 and TOKEN.encode() not in answer.body
     assert await world.commanded() == [] and world.rung == 0
 
 
