@@ -275,7 +275,7 @@ class Desk:
 @asynccontextmanager
 async def desk(
     the: Town,
-    path: Path,
+    path: Path | str,
     *,
     url: str = "",
     section: sections.PolicySection | None = None,
@@ -283,9 +283,9 @@ async def desk(
     timing: delegator.Timing = TIMING,
     exclusive: bool = True,
 ) -> AsyncIterator[Desk]:
-    the_book = await book.open_book(
-        f"sqlite:///{path}", deployment=b"\x01" * 32, chain_id=anvil.CHAIN_ID, genesis=the.genesis
-    )
+    """`path` is a file for the book, or the address of a database."""
+    store = path if isinstance(path, str) else f"sqlite:///{path}"
+    the_book = await book.open_book(store, deployment=b"\x01" * 32, chain_id=anvil.CHAIN_ID, genesis=the.genesis)
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(the_book.close)
         session = await stack.enter_async_context(http.client_session())

@@ -1,0 +1,140 @@
+"""The staking belt and its book: on both databases, from a backup, and beside the other belt."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from domain import hashing
+from kit import backups, copying
+from store import attempts, commands, latches
+from store import copy as store_copy
+from tests.agent import staking_belt
+from tests.agent.staking_belt import ETHER, GWEI
+from tests.store import postgres
+
+KINDS = (store_copy.BOOK,)
+
+
+@pytest.fixture
+async def town() -> AsyncIterator[staking_belt.Town]:
+    async with staking_belt.town() as it:
+        yield it
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[postgres.Server]:
+    if importlib.util.find_spec("asyncpg") is None:
+        pytest.skip("POSTGRESQL IS NOT TESTED: asyncpg is not installed (pip install asyncpg)")
+    try:
+        started = postgres.Server()
+    except postgres.Missing as why:
+        pytest.skip(f"POSTGRESQL IS NOT TESTED: {why}")
+    yield started
+    started.stop()
+
+
+# --- backups ---
+
+
+async def test_a_restored_book_submits_nothing_until_a_person_has_accepted_it(
+    town: staking_belt.Town, tmp_path: Path
+) -> None:
+    async with staking_belt.desk(town, tmp_path / "book.db") as desk:
+        await desk.until(await desk.propose("a"), "final_ok")
+        await backups.take(f"sqlite:///{tmp_path / 'book.db'}", tmp_path / "backup.db", KINDS, at_s=1)
+        forgotten = await desk.propose("b")
+        await desk.until(forgotten, "final_ok")
+    await backups.restore(tmp_path / "backup.db", f"sqlite:///{tmp_path / 'again.db'}", KINDS, expect={}, at_s=2)
+    async with staking_belt.desk(town, tmp_path / "again.db") as desk:
+        later = await desk.propose("c")
+        await desk.run(3)
+        assert await desk.latches() == ["submit.restored"] and await desk.state(later) == "new"
+        assert await town.count("pending") == 2
+        assert isinstance(await desk.clear("submit.restored"), commands.Done)
+        await desk.until(later, "final_ok")
+        assert (await desk.nonces()).highest == 2 and await desk.latches() == []
+        await desk.sound()
+
+
+async def test_an_old_copy_of_the_book_halts_at_the_nonces_it_does_not_know(
+    town: staking_belt.Town, tmp_path: Path
+) -> None:
+    """Nobody said that it was restored: somebody put the file back by hand."""
+    async with staking_belt.desk(town, tmp_path / "book.db") as desk:
+        await desk.until(await desk.propose("a"), "final_ok")
+    old = (tmp_path / "book.db").read_bytes()
+    async with staking_belt.desk(town, tmp_path / "book.db") as desk:
+        await desk.until(await desk.propose("b"), "final_ok")
+    for file in tmp_path.glob("book.db*"):
+        file.unlink()
+    (tmp_path / "book.db").write_bytes(old)
+    async with staking_belt.desk(town, tmp_path / "book.db") as desk:
+        await desk.run(1)
+        assert await desk.latches() == ["submit.nonces"]
+        again = await desk.propose("b")
+        await desk.run(2)
+        assert await desk.state(again) == "new" and await town.count() == 2
+
+
+# --- both databases ---
+
+
+async def _story(town: staking_belt.Town, path: Path | str) -> list[tuple[str, list[str], list[bytes]]]:
+    """Delegations that go well, are bumped, cancelled, refused and reorged: the way and the hashes of each."""
+    async with staking_belt.desk(town, path) as desk:
+        good = await desk.propose("good")
+        await desk.until(good, "included")
+        await town.client.call("anvil_reorg", 1, [])
+        await town.mine(2)
+        await desk.until(good, "final_ok")
+        refused = await desk.propose("refused", "withdraw", ticket="7")
+        slow = await desk.propose("slow", validator=town.validator, amount=str(2 * ETHER))
+        await desk.run(1)
+        await town.client.call("anvil_setNextBlockBaseFeePerGas", hex(20 * GWEI))
+        await town.mine()
+        await desk.clock.advance(desk.delegator.timing.bump_after_s)
+        await desk.until(slow, "final_ok")
+        given_up = await desk.propose("given up")
+        await desk.run(1)
+        await desk.cancel(given_up)
+        await desk.run(2)
+        await desk.until(given_up, "cancelled")
+        await desk.sound()
+        found: list[tuple[str, list[str], list[bytes]]] = []
+        for id in (good, refused, slow, given_up):
+            async with desk.book.read() as c:
+                hashes = [item.hash for item in await attempts.signed_of(c, id)]
+            found.append((hashing.hex0x(id), await desk.way(id), hashes))
+        return found
+
+
+@pytest.mark.slow
+async def test_the_same_story_on_both_databases_leaves_the_same_book(server: postgres.Server, tmp_path: Path) -> None:
+    stories: list[object] = []
+    digests: list[bytes] = []
+    for url in (f"sqlite:///{tmp_path / 'book.db'}", server.empty()):
+        async with staking_belt.town() as town:
+            stories.append(await _story(town, url))
+        digests.append((await copying.digest(url, KINDS)).whole)
+    assert stories[0] == stories[1]
+    assert digests[0] == digests[1]
+
+
+# --- beside the other belt ---
+
+
+async def test_a_latch_of_this_belt_leaves_the_index_and_the_statements_alone(
+    town: staking_belt.Town, tmp_path: Path
+) -> None:
+    async with staking_belt.desk(town, tmp_path / "book.db") as desk:
+        async with desk.book.write() as c:
+            await latches.set(c, "submit.effect", reason="a test", at_s=1)
+            stopping = [latch for latch in await latches.active(c) if latches.blocks_earning(latch)]
+        assert stopping == []
+        await town.mine(3)
+        await desk.run(2)
+        assert desk.index.lag_blocks == 0
