@@ -127,9 +127,8 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--ca-file", type=Path, metavar="FILE", help="trust this authority instead of the certificate in the settings"
     )
-    parser.add_argument(
-        "--certificate-file", type=Path, metavar="FILE", help="yours, with its key, where the agent asks for one"
-    )
+    parser.add_argument("--certificate-file", type=Path, metavar="FILE", help="yours, where the agent asks for one")
+    parser.add_argument("--key-file", type=Path, metavar="FILE", help="its key, unless it is in the same file")
     parser.add_argument("--json", action="store_true", help="print the answer as one JSON object")
 
 
@@ -155,7 +154,7 @@ def _trust(args: argparse.Namespace, served: settings.TlsSection) -> ssl.SSLCont
             context.check_hostname = False
             context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
         if args.certificate_file is not None:
-            context.load_cert_chain(args.certificate_file)
+            context.load_cert_chain(args.certificate_file, args.key_file)
     except OSError as error:
         raise errors.BadConfig("a certificate file cannot be used", value=str(error)) from None
     return context

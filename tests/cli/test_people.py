@@ -12,7 +12,9 @@ import pytest
 
 from cli import amounts, asking, main
 from domain import errors, hashing
+from kit import tls
 from store import book, commands, latches, principals
+from tests import certificates
 from tests.cli.test_backup import AGENT, DOCUMENT
 from tests.web.conftest import World, serving
 
@@ -253,6 +255,28 @@ async def test_principals_of_a_running_agent_need_an_admin(console: Console) -> 
 async def test_status_asks_the_same_agent(console: Console) -> None:
     code, out, _ = await console("agent", "status", "--json")
     assert code == 1 and json.loads(out)["belts"][1]["name"] == "staking"
+
+
+# --- TLS ---
+
+
+async def test_over_tls_the_console_trusts_the_certificate_in_the_settings_and_no_other(
+    stopped: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    authority, stranger = certificates.Authority(stopped), certificates.Authority(stopped, "stranger")
+    served = authority.issue("agent", "agent.example")
+    other = stranger.issue("other")
+    where = f'[web.tls]\ncertificate_file = "{served.certificate}"\nkey_file = "{served.key}"\n'
+    (stopped / "agent.toml").write_text(AGENT.replace("agent.db", "book.db") + where)
+    elsewhere = where.replace(str(served.certificate), str(other.certificate))
+    (stopped / "other.toml").write_text(AGENT.replace("agent.db", "book.db") + elsewhere)
+    async with serving(stopped, tls=tls.server(served)) as world:
+        console = Console(world, capsys)
+        assert (await console("agent", "status", "--quiet"))[0] == 1
+        code, _, err = await console("agent", "status", "--config", "other.toml")
+        assert code == main.UNUSABLE and "is not trusted" in err
+        code, _, err = await console("agent", "status", "--ca-file", str(authority.ca_file))
+        assert code == main.UNUSABLE and "is not trusted" in err, "its name is not this address"
 
 
 # --- amounts ---

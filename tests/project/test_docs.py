@@ -12,7 +12,9 @@ from devnet import proxy
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "contracts").glob("*.md")])
-COMMAND = re.compile(r"(?m:^ {4}|`)(?:\.venv/bin/)?stakeside ((?:agent|hub|devnet|verify|protocol|demo)\b[^`\n|]*)")
+COMMAND = re.compile(
+    r"(?m:^ {4}|`)(?:\.venv/bin/)?stakeside ((?:agent|hub|devnet|verify|protocol|demo|principal|intents|delegate|undelegate|pause|resume)\b[^`\n|]*)"
+)
 OPTION = re.compile(r"(?<!\S)(--[a-z][a-z-]+)")
 
 
@@ -41,7 +43,7 @@ def test_every_command_in_a_document_exists_with_its_options(
     page: str, text: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = text.split()
-    groups = ("agent", "hub", "devnet", "protocol", "store")
+    groups = ("agent", "hub", "devnet", "protocol", "store", "principal", "intents")
     alternatives = (
         words[1].split("|") if words[0] in groups and len(words) > 1 and not words[1].startswith("-") else [""]
     )

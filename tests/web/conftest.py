@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -274,7 +275,7 @@ class World:
 
 
 @asynccontextmanager
-async def serving(tmp_path: Path, **changes: object) -> AsyncIterator[World]:
+async def serving(tmp_path: Path, *, tls: ssl.SSLContext | None = None, **changes: object) -> AsyncIterator[World]:
     """`changes` are set on the world before it is served."""
     the_book = await factory.open_book(f"sqlite:///{tmp_path}/book.db")
     made = World(the_book, tmp_path)
@@ -283,8 +284,10 @@ async def serving(tmp_path: Path, **changes: object) -> AsyncIterator[World]:
     port_file = tmp_path / "web.port"
     async with http.client_session() as session:
         made._session = session
-        async with server.serve(made.live(), made.meters, host="127.0.0.1", port=0, port_file=port_file) as port:
-            made.url = f"http://127.0.0.1:{port}"
+        async with server.serve(
+            made.live(), made.meters, host="127.0.0.1", port=0, port_file=port_file, tls=tls
+        ) as port:
+            made.url = f"{'http' if tls is None else 'https'}://127.0.0.1:{port}"
             assert port_file.read_text() == f"{port}\n"
             yield made
     assert not port_file.exists()
