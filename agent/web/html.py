@@ -8,13 +8,14 @@ from __future__ import annotations
 import secrets
 from collections.abc import Awaitable, Callable
 
+import msgspec
 from aiohttp import web
 
-from agent.web import answers, items, live, pages, people, reads, routes, shown, view
+from agent.web import answers, bodies, items, live, pages, people, reads, routes, shown, view
 from agent.web.commands_api import Commands, gaps
 from agent.web.intents_api import Intents
 from domain import hashing
-from store import queries
+from store import commands, queries
 
 NEWEST_EVENTS = 15
 NEWEST_INTENTS = 20
@@ -56,6 +57,7 @@ class Html:
         self._commands = commands
         self._everybody = everybody
         self._version = version
+        intents.again = self.again
 
     def routes(self) -> list[routes.Route]:
         read, open_ = routes.READ, routes.OPEN
@@ -116,10 +118,23 @@ class Html:
         staking = self._live.staking
         if staking is None:
             return self._answer.page(request, 409, answers.NO_STAKING.code, answers.NO_STAKING.why, back="/")
-        page = await self._frame.page(request)
+        return answers.html(pages.propose(self._form(await self._frame.page(request), staking, {})))
+
+    async def again(self, request: web.Request, body: bodies.Propose, refusal: commands.Refused) -> web.Response:
+        """The form that was refused, as it was filled in."""
+        staking = self._live.staking
+        if staking is None:
+            return self._answer.refused(request, answers.NO_STAKING, back="/")
+        given = {"protocol": body.protocol, "action": body.action, "reason": body.reason}
+        given |= {f"arguments.{name}": text for name, text in body.arguments.items()}
+        page = await self._frame.page(request, path="/propose")
+        page = msgspec.structs.replace(page, message=items.Message(refusal.why, good=False))
+        status = answers.STATUSES.get(refusal.code, answers.CONFLICT)
+        return answers.html(pages.propose(self._form(page, staking, given)), status=status)
+
+    def _form(self, page: items.Page, staking: live.Staking, filled: dict[str, str]) -> items.ProposePage:
         key = f"page-{secrets.token_hex(8)}"
-        shown_ = items.ProposePage(page, list(staking.actions), key, hashing.hex0x(staking.account))
-        return answers.html(pages.propose(shown_))
+        return items.ProposePage(page, list(staking.actions), key, hashing.hex0x(staking.account), filled)
 
     async def commands(self, request: web.Request) -> web.Response:
         found = await self._commands.page(request)

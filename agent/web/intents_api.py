@@ -7,6 +7,7 @@ made it are written in one transaction. Whether it may be done is not asked here
 from __future__ import annotations
 
 import re
+from collections.abc import Awaitable, Callable
 from typing import get_args
 
 import msgspec
@@ -34,10 +35,17 @@ class CommandDone(msgspec.Struct, frozen=True):
     fresh: bool
 
 
+Again = Callable[[web.Request, bodies.Propose, commands.Refused], Awaitable[web.Response]]
+"""The form once more, with what was filled in and why it was refused."""
+
+
 class Intents:
+    """`again` answers a form that proposed in vain; without it a page says why."""
+
     def __init__(self, the: live.Live, answer: answers.Answers) -> None:
         self._live = the
         self._answer = answer
+        self.again: Again | None = None
 
     def routes(self) -> list[routes.Route]:
         one = "/v1/intents/{id}"
@@ -118,7 +126,7 @@ class Intents:
         try:
             wanted = staking.validate(key, body.protocol, body.action, body.arguments)
         except errors.StakesideError as error:
-            return self._answer.refused(request, commands.Refused("bad-arguments", str(error)), back="/propose")
+            return await self._in_vain(request, body, commands.Refused("bad-arguments", str(error)))
         at_s = self._live.clock.now()
         async with self._live.book.write() as c:
             done = await commands.propose(
@@ -126,7 +134,7 @@ class Intents:
                 expires_at_s=at_s + (body.expires_in_s or staking.ttl_s),
             )  # fmt: skip
         if isinstance(done, commands.Refused):
-            return self._answer.refused(request, done, back="/propose")
+            return await self._in_vain(request, body, done)
         self._live.ring()
         async with self._live.book.read() as c:
             found = await queries.intent(c, wanted.id)
@@ -139,6 +147,11 @@ class Intents:
             to=_page(wanted.id),
             status=201 if done.fresh else 200,
         )
+
+    async def _in_vain(self, request: web.Request, body: bodies.Propose, refusal: commands.Refused) -> web.Response:
+        if self.again is None or not bodies.is_form(request):
+            return self._answer.refused(request, refusal, back="/propose")
+        return await self.again(request, body, refusal)
 
     async def approve(self, request: web.Request) -> web.Response:
         body, id_, who = await bodies.read(request, bodies.Approve), _id(request), people.required(request)

@@ -249,6 +249,8 @@ class Page:
                 self.trouble.exceptions.append(json.dumps(params["exceptionDetails"])[:500])
             case "Log.entryAdded":
                 entry = params["entry"]
+                if entry["level"] == "verbose":  # advice
+                    return
                 self.trouble.console.append(f"{entry['level']}: {entry['text']} {entry.get('url', '')}")
             case "Audits.issueAdded":
                 issue = params["issue"]

@@ -33,6 +33,7 @@ from store import (
     statements,
 )
 from store.connection import Connection
+from tests.browser import chromium
 from tests.store import belt, factory
 
 NOW = 1_763_817_600
@@ -184,6 +185,13 @@ class Scene:
     def page(self, name: str) -> str:
         """The page of one of the story's intents."""
         return f"/intents/{self.intents[name]}"
+
+    async def sign_in(self, page: chromium.Page, name: str) -> None:
+        await page.goto(f"{self.url}/login")
+        await page.fill("input[name=token]", self.tokens[name])
+        async with page.going():
+            await page.click("main button")
+        assert await page.path() == "/", await page.text()
 
     # --- what happened ---
 
@@ -353,6 +361,12 @@ class Scene:
             ),
         )
 
+    async def decide_again(self, c: Connection, id_: str) -> None:
+        """One more decision about an intent."""
+        of = await intents.get(c, hashing.unhex(id_))
+        assert of is not None
+        await self._decide(c, of, "allow", "all", "looked at once more", FINDINGS, at_s=NOW)
+
     async def _reserve(self, c: Connection, of: intents.Stored, *, amount: int, at_s: int) -> None:
         slot = await slots.reserve(
             c, chain_id=belt.CHAIN, account=belt.ACCOUNT, intent=of.id, floor=412, fence=7, at_s=at_s
@@ -420,9 +434,9 @@ class Scene:
             arguments = {"validator": printable, "amount": "9" * 78, "note": printable}
             of = await self.propose(c, "hostile'\"><script>", "<b>delegate</b>", arguments, at_s=NOW, reason=printable)
             self.intents["hostile"] = hashing.hex0x(of.id)
-            await self._decide(c, of, "ask", "<i>rule</i>", bad, [("<u>", bad, bad)], at_s=NOW)
+            await self._decide(c, of, "ask", "<i>rule</i>", bad, [("<u>", "<i>", bad)], at_s=NOW)
             await self._walk(c, of, ("planned",), bad, at_s=NOW)
-            await self._decide(c, of, "allow", "<i>rule</i>", bad, [("<u>", bad, bad)], at_s=NOW)
+            await self._decide(c, of, "allow", "<i>rule</i>", bad, [("<u>", "<i>", bad)], at_s=NOW)
             await self._reserve(c, of, amount=2**200, at_s=NOW)
             await self._submit(c, of, at_s=NOW, hint=bad)
             await self.awaiting(c, "waits", why=bad)

@@ -23,7 +23,7 @@ RUN_S = 100
 def run(folder: Path, script: str, *arguments: str) -> str:
     """Standard output of `script`. Skips the test, saying why, when there is no Node or its packages cannot be had."""
     node, _ = _programs()
-    place = _installed(folder)
+    place = installed(folder)
     shutil.copy(folder / script, place / script)
     done = subprocess.run(
         [node, str(place / script), *arguments], capture_output=True, text=True, timeout=RUN_S, check=False
@@ -47,11 +47,11 @@ def _programs() -> tuple[str, list[str]]:
 
 
 def _no_node(why: str) -> tuple[str, list[str]]:
-    pytest.skip(f"NOT CHECKED against viem, ethers and OpenZeppelin: there is no Node with npm ({why})")
+    pytest.skip(f"NOT CHECKED against JavaScript packages of others: there is no Node with npm ({why})")
 
 
-def _installed(folder: Path) -> Path:
-    """A cache folder with the packages of `folder`'s lock file."""
+def installed(folder: Path) -> Path:
+    """A cache folder with the packages of `folder`'s lock file. Skips the test when they cannot be had."""
     lock = folder / "package-lock.json"
     place = ROOT / ".cache" / f"{folder.parent.name}-{folder.name}-{hashlib.sha256(lock.read_bytes()).hexdigest()[:12]}"
     place.mkdir(parents=True, exist_ok=True)
@@ -84,5 +84,5 @@ def _install(folder: Path, place: Path) -> None:
         said = str(error)
     if said:
         pytest.skip(
-            f"NOT CHECKED against viem, ethers and OpenZeppelin: npm could not install them: {said.strip()[-300:]}"
+            f"NOT CHECKED against the JavaScript packages of {folder.parent.name}: npm could not install them: {said.strip()[-300:]}"
         )

@@ -40,7 +40,7 @@ a { color: inherit; text-underline-offset: .15em; } small, .small { font-size: .
 .card { border: 1px solid var(--line); border-radius: .5rem; padding: .75rem .9rem; background: var(--card); min-width: 0; }
 .card.bad { border-left: .3rem solid var(--bad); } .card.warn { border-left: .3rem solid var(--warn); } .card.bad, .card.warn { color: inherit; }
 .head { display: flex; flex-wrap: wrap; gap: .25rem .6rem; align-items: baseline; }
-dl { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 10rem), 1fr)); gap: .5rem 1.25rem; margin: .6rem 0 0; }
+dl { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 11.5rem), 1fr)); gap: .5rem 1.25rem; margin: .6rem 0 0; }
 dl.long { grid-template-columns: minmax(6rem, 8.5rem) 1fr; gap: .3rem .75rem; } dl.long > div { display: contents; }
 dt { color: var(--soft); font-size: .87rem; } dd { margin: 0; font-variant-numeric: tabular-nums; min-width: 0; }
 .big { font-size: 1.25rem; font-weight: 600; font-variant-numeric: tabular-nums; }
@@ -53,7 +53,7 @@ dt { color: var(--soft); font-size: .87rem; } dd { margin: 0; font-variant-numer
 table { border-collapse: collapse; width: 100%; font-size: .93rem; }
 th, td { text-align: left; padding: .4rem .9rem .4rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
 th { color: var(--soft); font-weight: 500; font-size: .87rem; white-space: nowrap; }
-td { font-variant-numeric: tabular-nums; white-space: nowrap; } td.text { white-space: normal; min-width: 11rem; }
+td { font-variant-numeric: tabular-nums; white-space: nowrap; } td.text { white-space: normal; min-width: 8rem; }
 code { font: .9em ui-monospace, monospace; }
 form { display: flex; flex-wrap: wrap; gap: .6rem .75rem; align-items: end; margin: .5rem 0; } form.inline { margin: 0; }
 form.column { flex-direction: column; align-items: stretch; max-width: 36rem; } form.column button { align-self: flex-start; }
@@ -83,6 +83,8 @@ summary { cursor: pointer; padding: .3rem 0; } details.box[open] { padding-botto
   tr { border-bottom: 1px solid var(--line); padding: .5rem 0; } tbody tr:first-child { border-top: 1px solid var(--line); }
   td, td.text { display: grid; grid-template-columns: 7rem minmax(0, 1fr); gap: .75rem; border: 0; padding: .1rem 0; white-space: normal; min-width: 0; }
   td::before { content: attr(data-name); color: var(--soft); font-size: .87rem; } td.none { display: none; }
+  .dense tr { padding: .35rem 0; } .dense td, .dense td.text { display: inline; margin-right: .6rem; }
+  .dense td::before { margin-right: .25rem; } .dense td div { display: inline; } .dense td.none { display: none; }
 }
 """
 

@@ -145,7 +145,7 @@ def _asked(detail: items.IntentDetail, asset: items.Asset | None, now_s: int) ->
         ),
         long_=True,
     )
-    return f'<div class="cards stretch">{card("What", what)}{card("Who and why", who)}</div>'
+    return f'<h2>What is wanted</h2><div class="cards stretch">{card("What", what)}{card("Who and why", who)}</div>'
 
 
 def _acts(shown: items.Intent, session: items.Session | None) -> str:

@@ -16,7 +16,7 @@ from agent.web.pages import assets
 
 SHOWN = 300
 """Longest foreign text on a page, in characters."""
-LONG = ("reason", "why", "detail", "next frame", "what changed")
+LONG = ("intent", "amount", "to", "reason", "why", "detail", "next frame", "what changed")
 """Columns whose text may take several lines."""
 SIGN_OUT = "/v1/session/end"
 NAVIGATION = (
@@ -176,7 +176,8 @@ def page(of: items.Page, *, title: str, body: str, at: str = "") -> str:
     """A page as everybody sees it, with what was just done; `at` as in `shell`."""
     said = ""
     if of.message is not None:
-        said = f'<p class="message {"good" if of.message.good else "bad"}" role="status">{text(of.message.text)}</p>'
+        colour, role = ("good", "status") if of.message.good else ("bad", "alert")
+        said = f'<p class="message {colour}" role="{role}">{text(of.message.text)}</p>'
     away = '<p class="message bad" id="away" role="alert" hidden>The agent does not answer. This page shows what it said at <span></span> UTC.</p>'
     foot = live("at", f'<p class="soft small">As of {when(of.now_s)} UTC.</p>')
     return shell(
@@ -219,9 +220,9 @@ def tag(words: str, colour: str = "") -> str:
     return f'<span class="tag {colour}">{text(words)}</span>'
 
 
-def table(title: str, names: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def table(title: str, names: Sequence[str], rows: Iterable[Sequence[str]], *, dense: bool = False) -> str:
     """`rows` hold HTML; empty without any. Columns of `LONG` may wrap; a narrow window shows each row as a block, and the roles say that it
-    still is a table."""
+    still is a table. `dense`: as running text there, for what is rarely read."""
     found: list[str] = []
     for row in rows:
         cells = "".join(
@@ -232,8 +233,9 @@ def table(title: str, names: Sequence[str], rows: Iterable[Sequence[str]]) -> st
     if not found:
         return ""
     header = "".join(f'<th role="columnheader" scope="col">{name}</th>' for name in names)
+    shape = ' class="dense"' if dense else ""
     return (
-        f'<div class="table"><table role="table" aria-label="{text(title)}"><thead role="rowgroup"><tr role="row">{header}</tr></thead>'
+        f'<div class="table"><table{shape} role="table" aria-label="{text(title)}"><thead role="rowgroup"><tr role="row">{header}</tr></thead>'
         f'<tbody role="rowgroup">{"".join(found)}</tbody></table></div>'
     )
 
@@ -243,9 +245,9 @@ def _div(cell: str) -> str:
     return f"<div>{cell}</div>" if cell else ""
 
 
-def section(title: str, names: Sequence[str], rows: Iterable[Sequence[str]], empty: str) -> str:
+def section(title: str, names: Sequence[str], rows: Iterable[Sequence[str]], empty: str, *, dense: bool = False) -> str:
     """A headed table, or what to say when there is nothing; nothing at all without that."""
-    found = table(title, names, rows) or (f'<p class="soft">{text(empty)}</p>' if empty else "")
+    found = table(title, names, rows, dense=dense) or (f'<p class="soft">{text(empty)}</p>' if empty else "")
     return f"<h2>{text(title)}</h2>{found}" if found else ""
 
 

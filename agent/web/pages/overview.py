@@ -56,11 +56,23 @@ def overview(of: items.Overview) -> str:
         ("gaps", _gaps(of)),
         (
             "commands",
-            section("Newest commands", rows.COMMANDS[:-1], map(rows.brief, of.commands), "nobody changed anything yet"),
+            section(
+                "Newest commands",
+                rows.COMMANDS[:-1],
+                map(rows.brief, of.commands),
+                "nobody changed anything yet",
+                dense=True,
+            ),
         ),
         (
             "events",
-            section("Newest events", _EVENT, (_event(item, of.page.assets) for item in of.events), "no events yet"),
+            section(
+                "Newest events",
+                _EVENT,
+                (_event(item, of.page.assets) for item in of.events),
+                "no events yet",
+                dense=True,
+            ),
         ),
     )
     foot = '<p class="soft small">The same for programs: <a href="/status">status</a> and <a href="/metrics">metrics</a>.</p>'
@@ -97,7 +109,8 @@ def _todo(of: items.Overview) -> str:
     cards += [_gap(item, operator=operator) for item in of.gaps if item.adopt == "ask"]
     if of.pause is not None:
         cards.append(_paused(of.pause, of.page.now_s, operator=operator))
-    waiting = sorted((item for item in of.intents if item.state in WAITING), key=lambda item: WAITING.index(item.state))
+    waiting = [item for item in of.intents if item.state in WAITING]
+    waiting.sort(key=lambda item: ("approve" not in item.may, WAITING.index(item.state)))
     cards += [_intent(item, of.page) for item in waiting]
     if not cards:
         return '<p class="soft">Nothing waits for a person.</p>'
@@ -162,12 +175,14 @@ def _paused(item: items.Pause, now_s: int, *, operator: bool) -> str:
 def _intent(item: items.Intent, of: items.Page) -> str:
     decides = "approve" in item.may
     ends = f", expires {ago(item.expires_at_s, of.now_s)}" if item.state == "awaiting_approval" else ""
+    validator = word(item.arguments.get("validator"))
     said = (
         f"<p>{prose(item.why)}</p>"
         f'<p class="soft small">By {text(item.proposer)}, {ago(item.proposed_at_s, of.now_s)}{ends}: {text(item.reason)}</p>'
     )
     to = f'<a class="button{" act" if decides else ""}" href="/intents/{whole(item.id)}">{"Review and decide" if decides else "Look at it"}</a>'
     title = rows.wanted(item.action, item.arguments, of.assets.get(item.protocol))
+    title += f" for {validator}" if validator else ""
     return card(title, said, to, colour=rows.STATES[item.state], mark=rows.state(item.state))
 
 
@@ -232,7 +247,8 @@ def _node(status: view.Status) -> str:
     lies = f'<span class="bad">{node.lies:,}</span>' if node.lies else "0"
     shown = facts(
         (
-            (node.name, text(node.state)),
+            ("address", text(node.name)),
+            ("state", text(node.state)),
             ("index is behind by", lag),
             ("events", f"{status.counts.logs:,}"),
             ("orphaned, kept", f"{status.counts.logs_orphaned:,}"),
@@ -283,7 +299,8 @@ def _delivery(status: view.Status) -> str:
     oldest = "" if status.outbox.oldest_s is None else f", the oldest for {status.outbox.oldest_s:,} s"
     shown = facts(
         (
-            (hub.url, reach),
+            ("address", text(hub.url)),
+            ("state", reach),
             ("waiting for a receipt", f"{status.outbox.depth:,}{oldest}"),
             ("receipts", f"{status.counts.receipts:,}, last number {hub.last_receipt:,}"),
             ("refused", f"{hub.refused:,}"),
