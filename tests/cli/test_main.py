@@ -20,7 +20,15 @@ def python(code: str) -> str:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--version"], ["agent", "--help"], ["devnet", "--help"], ["hub", "run", "--help"]]
+    "arguments",
+    [
+        ["--version"],
+        ["agent", "--help"],
+        ["devnet", "--help"],
+        ["hub", "run", "--help"],
+        ["delegate", "--help"],
+        ["principal", "add", "--help"],
+    ],
 )
 def test_asking_for_version_or_help_imports_nothing_heavy(arguments: list[str]) -> None:
     code = (

@@ -85,12 +85,12 @@ FORMS = {
 
 
 @pytest.mark.parametrize("name", FORMS)
-@pytest.mark.parametrize("path", ["/v1/intents", "/v1/pause", "/v1/principals", f"/v1/intents/{HASH}/approve"])
-async def test_a_hostile_form_is_a_page_and_changes_nothing(world: World, name: str, path: str) -> None:
+async def test_a_hostile_form_is_a_page_and_changes_nothing(world: World, name: str) -> None:
     await world.person("king", "operator", "admin", "proposer", "approver")
     cookie = await world.sign_in("king")
-    answer = await world.ask("POST", path, cookie=cookie, origin="self", form=FORMS[name])
-    assert answer.status == 400 and answer.headers["Content-Type"].startswith("text/html"), answer.body
+    for path in ("/v1/intents", "/v1/pause", "/v1/principals", f"/v1/intents/{HASH}/approve"):
+        answer = await world.ask("POST", path, cookie=cookie, origin="self", form=FORMS[name])
+        assert answer.status == 400 and answer.headers["Content-Type"].startswith("text/html"), (path, answer.body)
     assert await world.commanded() == []
 
 
