@@ -131,12 +131,9 @@ def _block(number: int, emitter: bytes) -> evidence.Block:
 
 async def _prepare(the_book: book.Book, count: int) -> list[tuple[transaction.Signed, bytes]]:
     """Reserved intents, with the signatures that are to be kept."""
-    found: list[tuple[transaction.Signed, bytes]] = []
     async with the_book.write() as c:
         await decisions.save_policy(c, hashing.keccak256(POLICY.encode()), POLICY, 1)
-        for n in range(count):
-            found.append(await _reserve(c, n))
-    return found
+        return [await _reserve(c, n) for n in range(count)]
 
 
 async def _reserve(c: book.Connection, n: int) -> tuple[transaction.Signed, bytes]:
