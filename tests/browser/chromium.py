@@ -271,7 +271,7 @@ class Page:
         """What happens inside leads to another document; on leaving, that one is loaded."""
         before = self._loads
         yield
-        await self._until(lambda: self._loads > before, "no other page came")
+        await self.until(lambda: self._loads > before, "no other page came")
 
     async def goto(self, url: str) -> None:
         async with self.going():
@@ -289,7 +289,7 @@ class Page:
         async with self.going():
             await self.call("Page.navigateToHistoryEntry", entryId=entry["id"])
 
-    async def _until(self, condition: Callable[[], bool], what: str) -> None:
+    async def until(self, condition: Callable[[], bool], what: str) -> None:
         deadline = time.monotonic() + WAIT_S
         while not condition():
             if time.monotonic() > deadline:
