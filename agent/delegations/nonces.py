@@ -117,7 +117,9 @@ def _gap(view: View) -> Gap | None:
     """Every nonce that is not mined and below one of ours must be ours too."""
     if not view.open:
         return None
-    missing = sorted(set(range(view.latest, max(view.open))) - set(view.open))
+    # What a person accepted may still be in the pool, and will be mined before ours; once it is dropped there, it is a gap.
+    first = max(view.latest, min(view.pending, view.accepted or 0))
+    missing = sorted(set(range(first, max(view.open))) - set(view.open))
     if not missing:
         return None
     return Gap(tuple(missing[:100]), f"nonce {missing[0]} is free, and {max(view.open)} waits behind it")

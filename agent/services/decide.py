@@ -87,7 +87,12 @@ class DecideService:
         if self._end(stored) is not None:
             await self._write(stored, None, floor=0)
             return 0.0
-        found = await self._drafter.draft(stored.intent)
+        try:
+            found = await self._drafter.draft(stored.intent)
+        except errors.Transient as error:
+            # Its turn is over: what a node cannot say about one intent must not hold up the others.
+            await self._wait(stored, f"the node cannot be asked: {error.what}")
+            raise
         self._the.balance(found.standing.balance)
         allowed = await self._audit.check(found.standing)
         if isinstance(allowed, nonce_audit.Held):

@@ -7,7 +7,6 @@ transaction may be on its way, and the confirm stage finds out.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 
 import msgspec
@@ -130,10 +129,7 @@ class SubmitService:
             self._working = (item.intent, item.number)
             faults.point("submit.before_sign")
             try:
-                async with asyncio.timeout(SIGN_S):
-                    signed = await transactions.sign(self._signer, item.unsigned)
-            except TimeoutError:
-                return ready, errors.Transient(f"the signer did not answer within {SIGN_S:g} s", value=item.kind)
+                signed = await transactions.sign(self._signer, item.unsigned, timeout_s=SIGN_S)
             except errors.StakesideError as error:
                 return ready, error
             faults.point("submit.after_sign")

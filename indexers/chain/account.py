@@ -7,13 +7,15 @@ with the signed transaction it is for, and one that contradicts it is BadAnswer,
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from domain import chain, errors, hashing, transaction
 from indexers.chain import proof, wire
 from kit import jsonrpc, logs
+
+T = TypeVar("T")
 
 FEE_BLOCKS = 20
 """A few minutes of the market."""
@@ -33,7 +35,8 @@ class Block(msgspec.Struct, frozen=True):
 
 class Standing(msgspec.Struct, frozen=True):
     """An account on its chain, at one moment of one node. Counts are of mined transactions, `pending` with the node's pool. `finalized` is
-    the number of the block that `count_finalized` was asked at, None where nothing is final yet. `balance` is in wei at `head`."""
+    the number of the block that `count_finalized` was asked at, None where nothing is final yet or the node has dropped that state.
+    `balance` is in wei at `head`."""
 
     head: Block
     finalized: int | None
@@ -127,7 +130,7 @@ class Account:
             calls.append(("eth_getBlockByNumber", ["finalized", False]))
         asked = len(calls)
         calls += [("eth_getTransactionReceipt", [hashing.hex0x(tx.hash)]) for tx in signed]
-        answers = await self._endpoint.batch(calls, msgspec.Raw)
+        answers = await self._batch(calls, msgspec.Raw)
         return await self._standing(answers[:asked]), {
             tx.hash: None if _is_null(raw) else _receipt(_json(raw, _Receipt, "a receipt"), tx)
             for tx, raw in zip(signed, answers[asked:], strict=True)
@@ -152,9 +155,14 @@ class Account:
         more: list[jsonrpc.Call] = [("eth_getBalance", [self._hex, pinned(head.header.ref)])]
         if final_number is not None:
             more.append(("eth_getTransactionCount", [self._hex, wire.quantity(final_number)]))
-        rest = await self._endpoint.batch(more, str)
+        balance, *counted = await self._endpoint.outcomes(more, str)
         latest, pending = (_count(_json(raw, str, "eth_getTransactionCount")) for raw in answers[2:4])
-        finalized = _count(rest[1]) if final_number is not None else 0
+        finalized = 0
+        if counted and isinstance(counted[0], errors.HistoryUnavailable):
+            # Without finality for long, the node drops that state. Less is known then, and nothing that is done needs it.
+            final_number = None
+        elif counted:
+            finalized = _count(_result(counted[0]))
         if finalized > latest:
             raise errors.BadAnswer(
                 "the node counts more finalized transactions than mined ones", value=(finalized, latest)
@@ -165,7 +173,7 @@ class Account:
             count_latest=latest,
             count_pending=max(pending, latest),
             count_finalized=finalized,
-            balance=wire.number(rest[0], "balance", bits=U256),
+            balance=wire.number(_result(balance), "balance", bits=U256),
         )
 
     async def blocks(self, numbers: Sequence[int]) -> dict[int, Block]:
@@ -175,7 +183,7 @@ class Account:
             return {}
         calls: list[jsonrpc.Call] = [("eth_getBlockByNumber", [wire.quantity(number), False]) for number in wanted]
         found: dict[int, Block] = {}
-        for number, raw in zip(wanted, await self._endpoint.batch(calls, msgspec.Raw), strict=True):
+        for number, raw in zip(wanted, await self._batch(calls, msgspec.Raw), strict=True):
             block = self._block(raw, f"block {number}")
             if block is None:
                 continue
@@ -191,23 +199,23 @@ class Account:
     async def call(self, *, to: bytes, data: bytes, at: chain.BlockRef) -> bytes:
         """A view, at a block that is named by its hash."""
         asked = {"from": self._hex, "to": hashing.hex0x(to), "data": hashing.hex0x(data)}
-        text = await self._endpoint.call("eth_call", [asked, pinned(at)], str, what=f"at {at}")
+        text = await self._one("eth_call", [asked, pinned(at)], str)
         return hashing.unhex(text, what="the answer of eth_call")
 
     async def simulate(self, *, to: bytes, data: bytes, value: int, at: chain.BlockRef) -> msgspec.Raw:
         """`eth_simulateV1` of one call behind a block, as the node answered it. Raises MethodMissing where the node has it not."""
         calls = [self._transaction(to=to, data=data, value=value)]
         asked = {"blockStateCalls": [{"calls": calls}], "validation": False, "traceTransfers": False}
-        return await self._endpoint.call("eth_simulateV1", [asked, pinned(at)], msgspec.Raw, what=f"at {at}")
+        return await self._one("eth_simulateV1", [asked, pinned(at)], msgspec.Raw)
 
     async def estimate(self, *, to: bytes, data: bytes, value: int, at: chain.BlockRef) -> int:
         """The gas a call takes at a block. Raises RpcError, with code 3 when the call reverts."""
         asked = [self._transaction(to=to, data=data, value=value), pinned(at)]
-        return wire.number(await self._endpoint.call("eth_estimateGas", asked, str, what=f"at {at}"), "gas")
+        return wire.number(await self._one("eth_estimateGas", asked, str), "gas")
 
     async def fees(self) -> Fees:
         """What the next block asks for, and what the last ones were paid."""
-        raw = await self._endpoint.call("eth_feeHistory", [wire.quantity(FEE_BLOCKS), "latest", [MIDDLE]], _Fees)
+        raw = await self._one("eth_feeHistory", [wire.quantity(FEE_BLOCKS), "latest", [MIDDLE]], _Fees)
         rows = raw.reward or []
         if not raw.baseFeePerGas or max(len(raw.baseFeePerGas) - 1, len(rows)) > FEE_BLOCKS:
             raise errors.BadAnswer("eth_feeHistory has the wrong shape", value=(len(raw.baseFeePerGas), len(rows)))
@@ -236,6 +244,18 @@ class Account:
         except errors.StakesideError as error:
             return error
 
+    async def _batch(self, calls: Sequence[jsonrpc.Call], type_: type[T]) -> list[T]:
+        try:
+            return await self._endpoint.batch(calls, type_)
+        except errors.HistoryUnavailable as error:
+            raise _away(error) from error
+
+    async def _one(self, method: str, params: list[Any], type_: type[T]) -> T:
+        try:
+            return await self._endpoint.call(method, params, type_)
+        except errors.HistoryUnavailable as error:
+            raise _away(error) from error
+
     def _block(self, raw: msgspec.Raw, what: str) -> Block | None:
         if _is_null(raw):
             return None
@@ -252,6 +272,11 @@ class Account:
             "data": hashing.hex0x(data),
             "value": wire.quantity(value),
         }
+
+
+def _away(error: errors.HistoryUnavailable) -> errors.Transient:
+    """Only the newest blocks are asked about: what is not there now will be, or another node has it."""
+    return errors.Transient(error.what, value=error.value, cure="use a node that keeps the state of the newest blocks")
 
 
 def pinned(at: chain.BlockRef) -> dict[str, str]:
@@ -301,6 +326,12 @@ def _contradicts(tx: transaction.Signed, field: str, value: object) -> errors.Ba
     return errors.BadAnswer(
         f"a receipt's {field} is not that of the signed transaction with nonce {tx.unsigned.nonce}", value=value
     )
+
+
+def _result(outcome: str | errors.StakesideError) -> str:
+    if isinstance(outcome, errors.StakesideError):
+        raise outcome
+    return outcome
 
 
 def _count(text: str) -> int:

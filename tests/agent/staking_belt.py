@@ -306,10 +306,15 @@ Change = Callable[[Any], Any]
 
 @asynccontextmanager
 async def answering(
-    upstream: str, method: str, reply: dict[str, Any] | None = None, *, change: Change | None = None
+    upstream: str,
+    method: str,
+    reply: dict[str, Any] | None = None,
+    *,
+    change: Change | None = None,
+    when: Callable[[list[Any]], bool] = lambda params: True,
 ) -> AsyncIterator[str]:
-    """A node that answers one method in its own way: with `reply`, which it does not forward, or with what `change` makes of the result.
-    For the words and the lies of clients that are not here."""
+    """A node that answers one method in its own way: with `reply`, which it does not forward, or with what `change` makes of the result;
+    with `when` for some parameters only. For the words and the lies of clients that are not here."""
     async with aiohttp.ClientSession() as session:
 
         async def forward(asked: list[dict[str, Any]]) -> dict[int, dict[str, Any]]:
@@ -321,10 +326,9 @@ async def answering(
         async def handle(request: web.Request) -> web.Response:
             asked = json.loads(await request.read())
             many = asked if isinstance(asked, list) else [asked]
-            said = await forward([item for item in many if change is not None or item["method"] != method])
-            for item in many:
-                if item["method"] != method:
-                    continue
+            touched = [item for item in many if item["method"] == method and when(item["params"])]
+            said = await forward([item for item in many if change is not None or item not in touched])
+            for item in touched:
                 if change is None:
                     said[item["id"]] = {"jsonrpc": "2.0", "id": item["id"], **(reply or {})}
                 elif said[item["id"]].get("result") is not None:

@@ -177,3 +177,33 @@ async def test_an_inclusion_keeps_where_its_effect_is_and_what_it_cost(
     assert found.gas_used == int(receipt["gasUsed"], 16)
     assert found.effect_log_index == int(receipt["logs"][0]["logIndex"], 16)
     assert [step.number for step in history] == list(range(1, len(history) + 1))
+
+
+async def test_what_was_sent_is_followed_while_the_chain_does_not_finalize_for_long(
+    town: staking_belt.Town, desk: staking_belt.Desk
+) -> None:
+    """The node has dropped the state of its finalized block: nobody's count there can be asked for."""
+    await desk.until(await desk.propose("a"), "final_ok")
+    gone = {"error": {"code": -32000, "message": "missing trie node 1234 (path ) state 0x1234 is not available"}}
+    async with staking_belt.answering(
+        town.url, "eth_getTransactionCount", gone, when=lambda params: params[1] not in ("latest", "pending")
+    ) as url:
+        desk.endpoint.url = url
+        id = await desk.propose("b")
+        await desk.until(id, "final_ok")
+    desk.endpoint.url = town.url
+
+
+async def test_a_node_that_cannot_look_into_history_latches_no_service(
+    town: staking_belt.Town, desk: staking_belt.Desk
+) -> None:
+    id = await desk.propose("a")
+    await desk.run(1)
+    gone = {"error": {"code": 4444, "message": "pruned history unavailable"}}
+    for method in (RECEIPT, "eth_getBlockByNumber", "eth_getTransactionCount"):
+        async with staking_belt.answering(town.url, method, gone) as url:
+            desk.endpoint.url = url
+            with pytest.raises(errors.Transient):
+                await desk.confirm.step()
+    desk.endpoint.url = town.url
+    await desk.until(id, "final_ok")

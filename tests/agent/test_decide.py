@@ -124,3 +124,23 @@ async def test_a_budget_and_a_balance_are_counted_with_what_is_under_way(
         assert waiting.state == "planned" and "committed" in waiting.why
         await desk.until(first, "final_ok")
         await desk.until(second, "rejected")  # now it is certain that there is too little
+
+
+async def test_an_intent_that_a_node_chokes_on_does_not_hold_up_the_others(
+    town: staking_belt.Town, tmp_path: Path
+) -> None:
+    broken = {"error": {"code": -32015, "message": "VM execution error"}}
+    async with (
+        staking_belt.desk(town, tmp_path / "book.db") as desk,
+        staking_belt.answering(town.url, "eth_call", broken) as url,
+    ):
+        await desk.until(await desk.propose("in"), "final_ok")
+        desk.endpoint.url = url
+        bad = await desk.propose("bad", "undelegate", validator=town.validator, amount="1")
+        good = await desk.propose("good")
+        await desk.run(3)
+        assert await desk.state(good) == "pending"
+        stored = await desk.look(bad)
+        assert stored.state == "new" and "cannot be asked" in stored.why
+        desk.endpoint.url = town.url
+        await desk.until(bad, "final_ok")

@@ -209,14 +209,19 @@ async def test_requirements_of_the_manifest_are_checked_against_the_chain(
 # --- the chain changes its mind ---
 
 
+@pytest.mark.parametrize("how", ["anvil_reorg", "anvil_rollback", "evm_revert"])
 async def test_a_reorg_drops_the_transaction_and_it_is_sent_again_and_final_in_another_block(
-    town: staking_belt.Town, desk: staking_belt.Desk
+    town: staking_belt.Town, desk: staking_belt.Desk, how: str
 ) -> None:
+    before_it = await town.client.call("evm_snapshot")
     id = await desk.propose("a")
     await desk.until(id, "included")
     before = await _standing(desk, id)
-    await town.client.call("anvil_reorg", 2, [])
-    await town.mine(2)  # the branch without it is longer
+    arguments = {"anvil_reorg": (2, []), "anvil_rollback": (1,), "evm_revert": (before_it,)}[how]
+    await town.client.call(how, *arguments)
+    await town.client.call("anvil_dropAllTransactions")
+    await town.client.call("evm_increaseTime", 7)  # or the same block would come again
+    await town.mine(3)  # the branch without it is longer
     assert await town.effects() == []
     await desk.run(2)
     assert "pending" in (await desk.way(id))[4:], await desk.way(id)
@@ -391,6 +396,20 @@ async def test_a_foreign_nonce_stops_new_signatures_until_a_person_accepts_it(
     await desk.until(later, "final_ok")
     assert (await desk.nonces()).highest == 2
     assert await desk.latches() == []
+
+
+async def test_a_foreign_transaction_that_is_only_pending_stops_too_and_what_comes_after_it_waits_in_line(
+    town: staking_belt.Town, desk: staking_belt.Desk
+) -> None:
+    await desk.until(await desk.propose("a"), "final_ok")
+    await town.foreign(1)
+    later = await desk.propose("b")
+    await desk.run(2)
+    assert await desk.latches() == ["submit.nonces"]
+    await desk.clear("submit.nonces")
+    await desk.until(later, "pending", mine=False)
+    assert await desk.latches() == [] and (await desk.nonces()).open == (2,)
+    await desk.until(later, "final_ok")
 
 
 async def test_what_is_pending_is_followed_and_bumped_while_a_foreign_nonce_has_halted_the_rest(

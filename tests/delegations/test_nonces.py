@@ -81,6 +81,12 @@ def test_a_free_nonce_below_one_of_ours_is_a_gap() -> None:
     assert audited(latest=5, highest=7, open=(6, 7)) == nonces.Gap((5,), "nonce 5 is free, and 7 waits behind it")
 
 
+def test_what_a_person_accepted_is_no_gap_while_the_pool_has_it() -> None:
+    assert audited(latest=5, pending=7, highest=7, open=(7,), accepted=7) == nonces.Ok(8)
+    dropped = audited(latest=5, pending=5, highest=7, open=(7,), accepted=7)
+    assert isinstance(dropped, nonces.Gap) and dropped.missing == (5, 6)
+
+
 def test_a_node_that_forgot_what_was_final_is_behind() -> None:
     assert isinstance(audited(latest=0, highest=7, settled=6, open=(7,)), nonces.Behind)
     assert audited(latest=7, highest=7, settled=6, open=(7,)) == nonces.Ok(8)
