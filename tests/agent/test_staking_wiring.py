@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from agent import app, checks, staking
+from agent.services import delegator
 from agent.web import server
 from config import settings
 from devnet import anvil, kill
@@ -99,3 +100,25 @@ async def test_arguments_are_made_canonical_and_wrong_ones_are_refused_with_a_cu
     for protocol, action in (("nobody", "delegate"), ("devnet", "steal"), ("devnet", "delegate")):
         with pytest.raises(errors.StakesideError):
             validate("k", protocol, action, {"validator": "me"})
+
+
+async def test_a_bell_that_an_index_rings_is_passed_on_a_few_times_a_second_only() -> None:
+    clock, inner = runtime.ManualClock(), runtime.Bell()
+    gentle = delegator.Gentle(inner, clock)
+    heard: list[bool] = []
+    for _ in range(3):
+        gentle.ring()
+        heard.append(await inner.wait(0))
+    await clock.advance(delegator.LEAST_S)
+    gentle.ring()
+    heard.append(await inner.wait(0))
+    assert heard == [True, False, False, True]
+
+
+def test_what_is_to_be_sent_again_is_bounded_and_said_once() -> None:
+    again = delegator.Again()
+    again.ask([bytes([n % 256, n // 256]) for n in range(2 * delegator.MOST_AGAIN)])
+    again.ask([b"\x00\x00"])
+    first = again.take(3)
+    assert first == [b"\x00\x00", b"\x01\x00", b"\x02\x00"]
+    assert len(again.take(1000)) == delegator.MOST_AGAIN - 3 and again.take(1) == []
