@@ -5,7 +5,7 @@
 One process, one book in a file, as in an agent: the index's own transactions (decoded, checked, written), one after the other without a
 pause, and beside them a signature that is kept every few milliseconds. `p50_ms` and `p99_ms` are from the wish to write until the
 commit; `alone_p99_ms` is the same without an index. `rows_per_s` is what the index wrote meanwhile, `backfill_ratio` that number
-divided by what it writes in transactions of twenty times the size: what the bound on a transaction costs.
+divided by what it writes in transactions of five times the size: what the bound on a transaction costs.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ LOGS_A_BLOCK = 10
 PAUSE_S = 0.005
 """Between two signatures: far more than an agent makes, so that they meet every moment of the index's work."""
 POLICY = '{"default":"deny"}'
-WIDE = 20
+WIDE = 5
 
 
 def main() -> None:
@@ -55,7 +55,7 @@ async def run(*, count: int) -> dict[str, float | int]:
     with tempfile.TemporaryDirectory(prefix="commit-delay-") as name:
         alone = await _measure(Path(name) / "alone.db", count=count, rows=0)
         bounded = await _measure(Path(name) / "bounded.db", count=count, rows=slices.MAX_ROWS)
-        wide = await _measure(Path(name) / "wide.db", count=count // 10, rows=WIDE * slices.MAX_ROWS)
+        wide = await _measure(Path(name) / "wide.db", count=count // 3, rows=WIDE * slices.MAX_ROWS)
     return {
         "p50_ms": round(1000 * _quantile(bounded[0], 50), 1),
         "p99_ms": round(1000 * _quantile(bounded[0], 99), 1),
