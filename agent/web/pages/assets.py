@@ -54,9 +54,9 @@ table { border-collapse: collapse; width: 100%; font-size: .93rem; }
 th, td { text-align: left; padding: .4rem .9rem .4rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
 th { color: var(--soft); font-weight: 500; font-size: .87rem; white-space: nowrap; }
 td { font-variant-numeric: tabular-nums; white-space: nowrap; } td.text { white-space: normal; min-width: 8rem; }
-code { font: .9em ui-monospace, monospace; }
+code { font: .9em ui-monospace, monospace; } td code, .who button { white-space: nowrap; }
 form { display: flex; flex-wrap: wrap; gap: .6rem .75rem; align-items: end; margin: .5rem 0; } form.inline { margin: 0; }
-form.column { flex-direction: column; align-items: stretch; max-width: 36rem; } form.column button { align-self: flex-start; }
+form.column { flex-direction: column; align-items: stretch; max-width: 36rem; } form.column button { align-self: flex-start; } form.column input.grow { width: 100%; }
 label { display: flex; flex-direction: column; gap: .15rem; font-size: .9rem; color: var(--soft); }
 label.check { flex-direction: row; align-items: baseline; gap: .5rem; color: var(--ink); padding: .15rem 0; }
 label.check span { display: block; color: var(--soft); font-size: .87rem; }
@@ -68,7 +68,7 @@ input.grow { width: 26rem; } input.code { font-family: ui-monospace, monospace; 
 button { cursor: pointer; } a.button { display: inline-flex; align-items: center; text-decoration: none; margin-top: .35rem; }
 button.act, a.act { background: var(--act); border-color: var(--act); color: var(--on-act); font-weight: 550; }
 button.stop { border-color: var(--bad); color: var(--bad); }
-output { display: block; color: var(--ink); font-variant-numeric: tabular-nums; min-height: 1.5em; }
+output { color: var(--ink); font-variant-numeric: tabular-nums; } output:empty { display: none; }
 :focus-visible { outline: 3px solid var(--act); outline-offset: 2px; }
 details { margin: .5rem 0 0; } details.box { border: 1px solid var(--line); border-radius: .5rem; padding: .3rem .9rem; background: var(--card); }
 summary { cursor: pointer; padding: .3rem 0; } details.box[open] { padding-bottom: .75rem; } td details { margin: 0; } td summary { padding: 0; }
