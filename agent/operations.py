@@ -22,13 +22,13 @@ from store import principals as people_rows
 
 
 async def clear_latch(
-    loaded: settings.AgentSettings, name: str, *, reason: str, at_s: float, floor: int | None = None
+    loaded: settings.AgentSettings, name: str, *, reason: str, at_s: float
 ) -> commands.Done | commands.Refused:
     """Who did it is this machine's user; that stays in the book, with the reason."""
     the_book = await app.open_book(app.assemble(loaded), read_only=False)
     try:
         async with the_book.write() as c:
-            return await commands.clear_latch(c, name, by=local_user(), reason=reason, at_s=at_s, floor=floor)
+            return await commands.clear_latch(c, name, by=local_user(), reason=reason, at_s=at_s)
     finally:
         await the_book.close()
 

@@ -53,9 +53,6 @@ def register(subparsers: serving.Subparsers[argparse.ArgumentParser]) -> None:
     clear_.add_argument("name", help="as /readyz names it, for example finality")
     clear_.add_argument("--by", required=True, help="who decided; stays in the book")
     clear_.add_argument("--reason", default="", help="why; stays in the book too")
-    clear_.add_argument(
-        "--floor", type=int, metavar="COUNT", help="for submit.nonces: the mined transactions that are accepted"
-    )
     for command, handler in (
         (run_, run),
         (check_, check),
@@ -180,9 +177,7 @@ def clear_latch(args: argparse.Namespace) -> int:
     from store import commands
 
     reason = f"{args.by}: {args.reason or 'no reason given'}"
-    done = asyncio.run(
-        operations.clear_latch(_load(args), args.name, reason=reason, at_s=time.time(), floor=args.floor)
-    )
+    done = asyncio.run(operations.clear_latch(_load(args), args.name, reason=reason, at_s=time.time()))
     if isinstance(done, commands.Refused):
         sys.stdout.write(f"{done.why}\n")
         return 1

@@ -163,13 +163,6 @@ async def adopted(c: Connection, gap_id: int) -> Command | None:
     return None
 
 
-async def accepted_floor(c: Connection) -> int | None:
-    """The highest nonce count that a person accepted as foreign or lost (`accept_restored`, `clear_latch`)."""
-    query = sa.select(command.c.after).where(command.c.kind.in_(("accept-restored", "clear-latch")))
-    found = [msgspec.json.decode(row.after, type=dict[str, object]).get("floor") for row in await c.rows(query)]
-    return max((int(floor) for floor in found if isinstance(floor, int)), default=None)
-
-
 async def propose(
     c: Connection, wanted: domain_intent.Intent, *, by: str, reason: str, at_s: float, expires_at_s: float
 ) -> Done | Refused:
@@ -282,10 +275,8 @@ async def resume(c: Connection, *, by: str, reason: str, at_s: float) -> Done | 
     return Done(made)
 
 
-async def clear_latch(
-    c: Connection, name: str, *, by: str, reason: str, at_s: float, floor: int | None = None
-) -> Done | Refused:
-    """`floor`: the chain's count of mined transactions that is accepted with it, for latches about nonces."""
+async def clear_latch(c: Connection, name: str, *, by: str, reason: str, at_s: float) -> Done | Refused:
+    """What the latch's reason tells is accepted with it: of `submit.nonces` the chain's count of transactions."""
     if (refused := reason_refused(reason)) is not None:
         return refused
     latch = next((one for one in await latches.active(c) if one.name == name), None)
@@ -294,7 +285,7 @@ async def clear_latch(
     await latches.clear(c, name, by=by, at_s=at_s)
     made = await add(
         c, principal=by, kind="clear-latch", subject=name, reason=reason, at_s=at_s,
-        before={"set": True, "why": latch.reason}, after={"set": False, **_floor(floor)},
+        before={"set": True, "why": latch.reason}, after={"set": False},
     )  # fmt: skip
     return Done(made)
 
@@ -318,10 +309,8 @@ async def adopt_gap(c: Connection, gap_id: int, *, by: str, reason: str, at_s: f
     return Done(made)
 
 
-async def accept_restored(
-    c: Connection, *, by: str, reason: str, at_s: float, floor: int | None = None
-) -> Done | Refused:
-    """Submission may go on with a book that came from a backup. `floor`: the chain's count of mined transactions that is accepted."""
+async def accept_restored(c: Connection, *, by: str, reason: str, at_s: float) -> Done | Refused:
+    """Submission may go on with a book that came from a backup, above the nonces that the chain has seen."""
     if (refused := reason_refused(reason)) is not None:
         return refused
     set_ = [latch for latch in await latches.active(c) if latch.name in RESTORED]
@@ -334,7 +323,7 @@ async def accept_restored(
     await backup.accept_restored(c, by=by, at_s=at_s)
     made = await add(
         c, principal=by, kind="accept-restored", subject="book", reason=reason, at_s=at_s,
-        before={"latches": {latch.name: latch.reason for latch in set_}}, after={"latches": {}, **_floor(floor)},
+        before={"latches": {latch.name: latch.reason for latch in set_}}, after={"latches": {}},
     )  # fmt: skip
     return Done(made)
 
@@ -378,10 +367,6 @@ async def _give_up(
 
 def _old(approval: Command, *, now_s: float | None, ttl_s: float | None) -> bool:
     return now_s is not None and ttl_s is not None and approval.at_s + ttl_s <= now_s
-
-
-def _floor(floor: int | None) -> dict[str, object]:
-    return {} if floor is None else {"floor": floor}
 
 
 def _unknown(id: bytes) -> Refused:

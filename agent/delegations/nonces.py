@@ -7,11 +7,14 @@ new floor.
 
 from __future__ import annotations
 
+import itertools
 from typing import TypeAlias
 
 import msgspec
 
 FOREIGN = "submit.nonces"
+MOST_TOLD = 100
+"""Missing nonces that are named."""
 RESTORED = "submit.restored"
 
 
@@ -119,10 +122,12 @@ def _gap(view: View) -> Gap | None:
         return None
     # What a person accepted may still be in the pool, and will be mined before ours; once it is dropped there, it is a gap.
     first = max(view.latest, min(view.pending, view.accepted or 0))
-    missing = sorted(set(range(first, max(view.open))) - set(view.open))
+    # A lying node may have made the distance any length: only as many are looked at as are told.
+    ours = frozenset(view.open)
+    missing = tuple(itertools.islice((nonce for nonce in range(first, max(ours)) if nonce not in ours), MOST_TOLD))
     if not missing:
         return None
-    return Gap(tuple(missing[:100]), f"nonce {missing[0]} is free, and {max(view.open)} waits behind it")
+    return Gap(missing, f"nonce {missing[0]} is free, and {max(view.open)} waits behind it")
 
 
 def _end(view: View) -> int:

@@ -13,12 +13,12 @@ from agent.services import delegator
 from domain import hashing
 from indexers.chain import account
 from kit import faults, logs
-from store import backup, book, commands, cursors, latches, outstanding
+from store import backup, book, cursors, latches, outstanding
 
 POINTS = ("audit.before_latch", "audit.after_latch")
 
 FLOOR = "submit.floor"
-"""The cursor that keeps which floor the latch that was set last would accept."""
+"""The cursor that keeps which floor the latch that was set last would accept, for a chain and an account."""
 log = logs.logger()
 
 
@@ -34,6 +34,8 @@ class NonceAudit:
     def __init__(self, the: delegator.Delegator, *, exclusive: bool) -> None:
         self._the = the
         self._exclusive = exclusive
+        # Another account's count means nothing for this one.
+        self._floor = f"{FLOOR}:{the.chain_id}:{hashing.hex0x(the.address)}"
 
     async def check(self, standing: account.Standing) -> nonces.Ok | Held:
         """Raises nothing for what it finds: that is a value."""
@@ -58,9 +60,7 @@ class NonceAudit:
         ours = await outstanding.nonces(c, self._the.chain_id, self._the.address)
         set_ = {latch.name for latch in await latches.active(c)}
         # What a latch offered to accept is accepted once a person has cleared it.
-        offered = None if set_ & {nonces.FOREIGN, nonces.RESTORED} else await cursors.get(c, FLOOR)
-        named = await commands.accepted_floor(c)
-        accepted = [floor for floor in (named, None if offered is None else offered.number) if floor is not None]
+        offered = None if set_ & {nonces.FOREIGN, nonces.RESTORED} else await cursors.get(c, self._floor)
         return nonces.View(
             latest=standing.count_latest,
             pending=standing.count_pending,
@@ -69,7 +69,7 @@ class NonceAudit:
             open=ours.open,
             unsigned=ours.unsigned,
             settled=ours.settled,
-            accepted=max(accepted, default=None),
+            accepted=None if offered is None else offered.number,
             restored=await backup.restored(c) is not None,
             exclusive=self._exclusive,
         )
@@ -80,7 +80,7 @@ class NonceAudit:
             if not await latches.set(c, name, reason=why, at_s=self._the.clock.now()):
                 return
             if floor is not None:
-                await cursors.put(c, FLOOR, cursors.Cursor(floor, hashing.ZERO32, 0))
+                await cursors.put(c, self._floor, cursors.Cursor(floor, hashing.ZERO32, 0))
         faults.point("audit.after_latch")
         log.error("submit.latched", latch=name, error=why)
 

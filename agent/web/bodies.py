@@ -55,13 +55,6 @@ class Propose(_Body, frozen=True):
     expires_in_s: Seconds | None = None
 
 
-class Clear(_Body, frozen=True):
-    """`floor`: for latches about nonces, the chain's count of mined transactions of the account that is accepted with it."""
-
-    reason: Reason
-    floor: Moment | None = None
-
-
 class Approve(_Body, frozen=True):
     """`payload_hash` is what was looked at: an approval is for that and nothing else."""
 

@@ -95,10 +95,10 @@ class Commands:
         return await self._do(request, verb, said="resume")
 
     async def clear(self, request: web.Request) -> web.Response:
-        body, name = await bodies.read(request, bodies.Clear), request.match_info["name"]
+        body, name = await bodies.read(request, bodies.Because), request.match_info["name"]
 
         async def verb(c: book.Connection, by: str, at_s: float) -> commands.Done | commands.Refused:
-            return await commands.clear_latch(c, name, by=by, reason=body.reason, at_s=at_s, floor=body.floor)
+            return await commands.clear_latch(c, name, by=by, reason=body.reason, at_s=at_s)
 
         return await self._do(request, verb, said="clear-latch")
 
@@ -111,10 +111,10 @@ class Commands:
         return await self._do(request, verb, said="adopt-gap")
 
     async def accept(self, request: web.Request) -> web.Response:
-        body = await bodies.read(request, bodies.Clear)
+        body = await bodies.read(request, bodies.Because)
 
         async def verb(c: book.Connection, by: str, at_s: float) -> commands.Done | commands.Refused:
-            return await commands.accept_restored(c, by=by, reason=body.reason, at_s=at_s, floor=body.floor)
+            return await commands.accept_restored(c, by=by, reason=body.reason, at_s=at_s)
 
         return await self._do(request, verb, said="accept-restored")
 

@@ -126,3 +126,9 @@ def test_an_account_that_only_we_use_is_always_ours(
 @given(ours=st.integers(1, 20), foreign=st.integers(1, 5))
 def test_one_foreign_nonce_is_always_seen(ours: int, foreign: int) -> None:
     assert isinstance(audited(latest=ours + foreign, highest=ours - 1), nonces.Foreign)
+
+
+def test_a_distance_that_only_a_lying_node_can_claim_is_not_counted_through() -> None:
+    found = audited(latest=0, highest=2**60, open=(2**60,))
+    assert isinstance(found, nonces.Gap)
+    assert found.missing == tuple(range(nonces.MOST_TOLD))

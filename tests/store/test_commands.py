@@ -202,7 +202,6 @@ async def test_clearing_a_latch_is_a_command_with_the_latchs_reason(book: Book) 
         assert await c.scalar(sa.text("SELECT cleared_by FROM latch")) == "bob"
         found = await last(c)
         assert (found.subject, found.before) == ("finality", '{"set":true,"why":"block 7 was replaced"}')
-        assert await commands.accepted_floor(c) is None
 
 
 async def test_which_belt_a_latch_stops_is_told_by_its_name() -> None:
@@ -211,18 +210,16 @@ async def test_which_belt_a_latch_stops_is_told_by_its_name() -> None:
         assert (latches.blocks_staking(latch), latches.blocks_earning(latch)) == (staking, not staking)
 
 
-async def test_accepting_a_restored_book_clears_its_latches_and_raises_the_floor(book: Book) -> None:
+async def test_accepting_a_restored_book_clears_its_latches_and_no_other(book: Book) -> None:
     async with book.write() as c:
         assert refused(await commands.accept_restored(c, by="bob", reason="r", at_s=1)) == "not-restored"
         await latches.set(c, "submit.restored", reason="from a backup", at_s=1)
         await latches.set(c, "submit.nonces", reason="the chain counts 9", at_s=1)
         await latches.set(c, "finality", reason="another matter", at_s=1)
-        done(await commands.accept_restored(c, by="bob", reason="checked by hand", at_s=2, floor=9))
+        done(await commands.accept_restored(c, by="bob", reason="checked by hand", at_s=2))
         assert [latch.name for latch in await latches.active(c)] == ["finality"]
-        assert await commands.accepted_floor(c) == 9
         await latches.set(c, "submit.nonces", reason="the chain counts 12", at_s=3)
-        done(await commands.clear_latch(c, "submit.nonces", by="bob", reason="mine", at_s=4, floor=12))
-        assert await commands.accepted_floor(c) == 12
+        done(await commands.clear_latch(c, "submit.nonces", by="bob", reason="mine", at_s=4))
         assert await backup.restored(c) is None
 
 

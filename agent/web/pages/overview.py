@@ -12,7 +12,6 @@ from agent.web.pages.markup import (
     amount,
     card,
     facts,
-    field,
     folded,
     form,
     has,
@@ -123,11 +122,6 @@ def _latch(item: items.Latch, now_s: int, *, operator: bool) -> str:
     if operator:
         target = "/v1/restored/accept" if item.name == RESTORED else f"/v1/latches/{segment(item.name)}/clear"
         inner = [reason("Why it may be cleared")]
-        if item.name in (RESTORED, NONCES):
-            more = ' inputmode="numeric" pattern="[0-9]{1,16}" autocomplete="off"'
-            inner.append(
-                field("Mined transactions of the account that are accepted (may be empty)", "floor", more=more)
-            )
         act = folded(f"latch-{item.name}", "Clear it…", form(target, *inner, button=f"Clear {item.name}", kind="stop"))
     return card(f"Latch {text(item.name)}", said, act, colour="bad")
 
