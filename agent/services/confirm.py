@@ -207,6 +207,8 @@ class ConfirmService:
             same = stored is not None and stored.state == one.stored.state
             if stored is None or not same or len(await attempts.of_intent(c, stored.id)) != len(one.frozen):
                 return False
+            if output.kind == "bump" and await nonce_audit.forgetful(c):
+                return False
             seen = await slots.highest_fence(c, self._the.chain_id, self._the.address)
             why = _held_up(output, quote, fence=fence, seen=seen, reason=self._the.guard.reason)
             if isinstance(quote, fees.Wait) or fence is None or why:

@@ -85,6 +85,13 @@ class NonceAudit:
         log.error("submit.latched", latch=name, error=why)
 
 
+async def forgetful(c: book.Connection) -> bool:
+    """Whether this book may have forgotten what it signed: then it bumps nothing, since a cancel may have been signed after the backup."""
+    if await backup.restored(c) is not None:
+        return True
+    return any(latch.name == nonces.RESTORED for latch in await latches.active(c))
+
+
 async def stopped(c: book.Connection) -> str:
     """Why nothing new may be reserved or signed: a latch of this belt. Empty when there is none."""
     found = [latch.name for latch in await latches.active(c) if latch.name.startswith("submit.")]

@@ -107,9 +107,12 @@ class SubmitService:
         """The newest unsigned attempt of each intent; an original that somebody wants cancelled is signed no more."""
         found = await attempts.unsigned(c, self._the.chain_id, self._the.address, BATCH)
         newest: dict[bytes, attempts.Attempt] = {item.intent: item for item in found}
+        forgetful = await nonce_audit.forgetful(c)
         wanted: list[attempts.Attempt] = []
         for item in newest.values():
             if item.kind == "original" and await commands.cancelled(c, item.intent) is not None:
+                continue
+            if item.kind == "bump" and forgetful:
                 continue
             wanted.append(item)
         return wanted

@@ -60,6 +60,31 @@ async def test_a_restored_book_submits_nothing_until_a_person_has_accepted_it(
         await desk.sound()
 
 
+async def test_a_restored_book_bumps_nothing_until_a_person_has_accepted_it(
+    town: staking_belt.Town, tmp_path: Path
+) -> None:
+    """A cancel may have been signed after the backup: a bump would outbid it."""
+    async with staking_belt.desk(town, tmp_path / "book.db") as desk:
+        slow = await desk.propose("slow")
+        await desk.until(slow, "pending")
+        await backups.take(f"sqlite:///{tmp_path / 'book.db'}", tmp_path / "backup.db", KINDS, at_s=1)
+    await backups.restore(tmp_path / "backup.db", f"sqlite:///{tmp_path / 'again.db'}", KINDS, expect={}, at_s=2)
+    async with staking_belt.desk(town, tmp_path / "again.db") as desk:
+        await town.client.call("anvil_setNextBlockBaseFeePerGas", hex(20 * GWEI))
+        await town.mine()
+        await desk.clock.advance(desk.delegator.timing.bump_after_s)
+        await desk.run(3)
+        async with desk.book.read() as c:
+            assert len(await attempts.of_intent(c, slow)) == 1
+        await desk.propose("c")
+        await desk.run(1)
+        assert isinstance(await desk.clear("submit.restored"), commands.Done)
+        await desk.clock.advance(desk.delegator.timing.bump_after_s)
+        await desk.until(slow, "final_ok")
+        async with desk.book.read() as c:
+            assert len(await attempts.of_intent(c, slow)) == 2
+
+
 async def test_an_old_copy_of_the_book_halts_at_the_nonces_it_does_not_know(
     town: staking_belt.Town, tmp_path: Path
 ) -> None:
