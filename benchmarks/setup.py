@@ -9,7 +9,7 @@ import argparse
 import importlib.util
 import sys
 
-BENCHMARKS = ("decode", "footprint", "index", "belt", "store")
+BENCHMARKS = ("decode", "footprint", "commit_delay", "store")
 """In the order `make bench` runs them."""
 
 
