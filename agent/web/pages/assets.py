@@ -57,7 +57,7 @@ td { font-variant-numeric: tabular-nums; white-space: nowrap; } td.text { white-
 code { font: .9em ui-monospace, monospace; } td code, .who button { white-space: nowrap; }
 form { display: flex; flex-wrap: wrap; gap: .6rem .75rem; align-items: end; margin: .5rem 0; } form.inline { margin: 0; }
 form.column { flex-direction: column; align-items: stretch; max-width: 36rem; } form.column button { align-self: flex-start; } form.column input.grow { width: 100%; }
-label { display: flex; flex-direction: column; gap: .15rem; font-size: .9rem; color: var(--soft); }
+label { display: flex; flex-direction: column; gap: .15rem; max-width: 100%; font-size: .9rem; color: var(--soft); }
 label.check { flex-direction: row; align-items: baseline; gap: .5rem; color: var(--ink); padding: .15rem 0; }
 label.check span { display: block; color: var(--soft); font-size: .87rem; }
 fieldset { border: 1px solid var(--line); border-radius: .4rem; margin: 0; padding: .4rem .8rem .6rem; min-width: 0; } legend { font-size: .9rem; color: var(--soft); padding: 0 .25rem; }
