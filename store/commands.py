@@ -115,7 +115,8 @@ async def list_(
 async def approvals(
     c: Connection, intent: bytes, payload_hash: bytes, *, now_s: float | None = None, ttl_s: float | None = None
 ) -> list[Command]:
-    """One for each principal, oldest first: for this payload, given after any rejection, and with `now_s` and `ttl_s` not older than that."""
+    """One for each principal, oldest first: for this payload, given after any rejection, and with `now_s` and `ttl_s` not older than that.
+    The word of somebody who was revoked afterwards counts no more; a rotated token is the same person's."""
     query = sa.select(command).where(
         command.c.subject == hashing.hex0x(intent), command.c.kind.in_(("approve", "reject"))
     )
@@ -126,7 +127,12 @@ async def approvals(
             found.clear()
         elif item.payload_hash == payload_hash and not _old(item, now_s=now_s, ttl_s=ttl_s):
             found.setdefault(item.principal.casefold(), item)
-    return list(found.values())
+    return [item for item in found.values() if not await _revoked_after(c, item)]
+
+
+async def _revoked_after(c: Connection, item: Command) -> bool:
+    query = sa.select(command.c.subject).where(command.c.kind == "principal-revoke", command.c.id > item.id)
+    return any(name.casefold() == item.principal.casefold() for (name,) in await c.rows(query))
 
 
 async def paused(c: Connection, *, now_s: float | None = None) -> Command | None:

@@ -94,6 +94,12 @@ async def by_name(c: Connection, name: str) -> Principal | None:
     return None if row is None else _principal(row)
 
 
+async def active(c: Connection, id: int) -> bool:
+    """Whether this very row may still act. A row's roles never change: another role is another row."""
+    row = await c.row(sa.select(principal.c.id).where(principal.c.id == id, principal.c.until_s.is_(None)))
+    return row is not None
+
+
 async def by_token_hash(c: Connection, hash: bytes) -> Principal | None:
     """Whose token it is; None for an unknown, rotated or revoked one."""
     row = await c.row(_select().where(principal.c.token_hash == hash, principal.c.until_s.is_(None)))

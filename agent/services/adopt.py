@@ -143,7 +143,7 @@ class AdoptService:
 
 async def asked(c: book.Connection, gap: gaps.Gap) -> bool:
     """Whether a person wants this gap to be closed by what others signed."""
-    return bool(await commands.list_(c, kind="adopt-gap", subject=str(gap.id), limit=1))
+    return await commands.adopted(c, gap.id) is not None
 
 
 def stored(stream: bytes, item: adoption.Adopted) -> statements.Stored:

@@ -119,7 +119,7 @@ class Commands:
         return await self._do(request, verb, said="accept-restored")
 
     async def _do(self, request: web.Request, verb: Verb, *, said: str) -> web.Response:
-        async with self._live.book.write() as c:
+        async with people.writing(request, self._live.book, self._live.clock) as c:
             done = await verb(c, people.required(request).name, self._live.clock.now())
         if isinstance(done, commands.Refused):
             return self._answer.refused(request, done, back="/")
@@ -131,7 +131,7 @@ async def gaps(c: book.Connection, *, adopt: str) -> list[items.Gap]:
     """Open ones, with what keeps them open: `asked` once a person wants them closed by others' frames."""
     found: list[items.Gap] = []
     for row in await queries.gaps(c):
-        asked = bool(await queries.commands(c, limit=1, kind="adopt-gap", subject=str(row.id)))
+        asked = await commands.adopted(c, row.id) is not None
         found.append(items.Gap(row.id, row.protocol, row.first, row.last, row.reason, "asked" if asked else adopt))
     return found
 

@@ -128,7 +128,7 @@ class Intents:
         except errors.StakesideError as error:
             return await self._in_vain(request, body, commands.Refused("bad-arguments", str(error)))
         at_s = self._live.clock.now()
-        async with self._live.book.write() as c:
+        async with people.writing(request, self._live.book, self._live.clock) as c:
             done = await commands.propose(
                 c, wanted, by=who.name, reason=body.reason, at_s=at_s,
                 expires_at_s=at_s + (body.expires_in_s or staking.ttl_s),
@@ -157,7 +157,7 @@ class Intents:
         body, id_, who = await bodies.read(request, bodies.Approve), _id(request), people.required(request)
         payload = hashing.unhex_lower(body.payload_hash, size=32, what="payloadHash")
         ttl_s = None if self._live.staking is None else self._live.staking.approval_ttl_s
-        async with self._live.book.write() as c:
+        async with people.writing(request, self._live.book, self._live.clock) as c:
             done = await commands.approve(
                 c, id_, payload_hash=payload, by=who.name, reason=body.reason, at_s=self._live.clock.now(), ttl_s=ttl_s
             )
@@ -165,13 +165,13 @@ class Intents:
 
     async def reject(self, request: web.Request) -> web.Response:
         body, id_, who = await bodies.read(request, bodies.Because), _id(request), people.required(request)
-        async with self._live.book.write() as c:
+        async with people.writing(request, self._live.book, self._live.clock) as c:
             done = await commands.reject(c, id_, by=who.name, reason=body.reason, at_s=self._live.clock.now())
         return self._decided(request, done, id_, said="reject")
 
     async def cancel(self, request: web.Request) -> web.Response:
         body, id_, who = await bodies.read(request, bodies.Because), _id(request), people.required(request)
-        async with self._live.book.write() as c:
+        async with people.writing(request, self._live.book, self._live.clock) as c:
             done = None if who.has(("operator",)) else await _not_own(c, id_, who)
             if done is None:
                 done = await commands.cancel(c, id_, by=who.name, reason=body.reason, at_s=self._live.clock.now())

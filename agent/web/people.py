@@ -15,7 +15,8 @@ import math
 import re
 import secrets
 from collections import OrderedDict
-from collections.abc import Collection
+from collections.abc import AsyncGenerator, Collection
+from contextlib import asynccontextmanager
 from typing import Protocol
 
 import msgspec
@@ -101,6 +102,23 @@ def required(request: web.Request) -> Who:
     return who
 
 
+class Ended(Exception):
+    """Who asked may not any more: the token or session ended while the request was under way."""
+
+
+@asynccontextmanager
+async def writing(request: web.Request, the_book: book.Book, clock: runtime.Clock) -> AsyncGenerator[book.Connection]:
+    """The transaction of a change. Whoever was let in when the head of the request came must still be let in when it is written: a body
+    can take its time, and a principal be revoked meanwhile. Raises Ended, which writes nothing."""
+    who = required(request)
+    async with the_book.write() as c:
+        if not await principals.active(c, who.id):
+            raise Ended
+        if who.session is not None and await principals.session(c, who.session, clock.now()) is None:
+            raise Ended
+        yield c
+
+
 def new_token() -> str:
     return "stk_" + _random()
 
@@ -177,6 +195,12 @@ class Door:
                 return await route.handler(request)
             except errors.BadAnswer as error:
                 return self._answer.malformed(request, error)
+            except Ended:
+                ended = Refusal(
+                    401, "Unauthorized", "the token or session ended while this was sent: nothing was changed"
+                )
+                self._count(ended.status)
+                return self._answer.turned_away(request, route, ended)
 
         return guarded
 

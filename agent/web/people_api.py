@@ -75,7 +75,7 @@ class People:
 
     async def add(self, request: web.Request) -> web.Response:
         body, who, token = await bodies.read(request, bodies.AddPrincipal), people.required(request), people.new_token()
-        async with self._live.book.write() as c:
+        async with people.writing(request, self._live.book, self._live.clock) as c:
             done = await principals.add(
                 c, body.name, body.roles, people.hash_of(token), by=who.name, reason=body.reason,
                 at_s=self._live.clock.now(),
@@ -85,7 +85,7 @@ class People:
     async def rotate(self, request: web.Request) -> web.Response:
         body, who, token = await bodies.read(request, bodies.Because), people.required(request), people.new_token()
         name = request.match_info["name"]
-        async with self._live.book.write() as c:
+        async with people.writing(request, self._live.book, self._live.clock) as c:
             done = await principals.rotate(
                 c, name, people.hash_of(token), by=who.name, reason=body.reason, at_s=self._live.clock.now()
             )
@@ -106,7 +106,7 @@ class People:
 
     async def revoke(self, request: web.Request) -> web.Response:
         body, who = await bodies.read(request, bodies.Because), people.required(request)
-        async with self._live.book.write() as c:
+        async with people.writing(request, self._live.book, self._live.clock) as c:
             done = await principals.revoke(
                 c, request.match_info["name"], by=who.name, reason=body.reason, at_s=self._live.clock.now()
             )

@@ -1,0 +1,58 @@
+"""Who is revoked while a request is under way changes nothing any more."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from domain import hashing
+from store import commands, principals
+from tests.web import conftest as web
+
+REASON = {"reason": "the token was stolen"}
+
+
+async def test_whoever_is_revoked_between_head_and_body_changes_nothing(tmp_path: Path) -> None:
+    async with web.serving(tmp_path) as world:
+        await world.person("root", "admin")
+        token = await world.person("mallory", "admin")
+        body = json.dumps({"name": "backdoor", "roles": ["admin"], "reason": "mine"}).encode()
+        head = (
+            f"POST /v1/principals HTTP/1.1\r\nHost: here\r\nAuthorization: Bearer {token}\r\nContent-Type: application/json\r\n"
+            f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+        )
+        reader, writer = await asyncio.open_connection("127.0.0.1", urlsplit(world.url).port)
+        writer.write(head.encode() + body[:5])
+        await writer.drain()
+        revoked = await world.ask("POST", "/v1/principals/mallory/revoke", by="root", body=REASON)
+        assert revoked.status == 200
+        writer.write(body[5:])
+        answer = await asyncio.wait_for(reader.read(), 30)
+        writer.close()
+        assert b" 401 " in answer.split(b"\r\n")[0]
+        async with world.book.read() as c:
+            assert [person.name for person in await principals.list_(c)] == ["root"]
+            assert [row.kind for row in await commands.list_(c, limit=1)] == ["principal-revoke"]
+
+
+async def test_the_approval_of_somebody_who_was_revoked_counts_no_more(tmp_path: Path) -> None:
+    async with web.serving(tmp_path) as world:
+        for name, role in (("root", "admin"), ("tess", "proposer"), ("adam", "approver")):
+            await world.person(name, role)
+        made = (await world.propose("tess")).json
+        body = {"payloadHash": made["payloadHash"], "reason": "checked"}
+        assert (await world.ask("POST", f"/v1/intents/{made['id']}/approve", by="adam", body=body)).status == 200
+
+        async def counted() -> list[str]:
+            async with world.book.read() as c:
+                id_, payload = (hashing.unhex(made[name], size=32) for name in ("id", "payloadHash"))
+                return [item.principal for item in await commands.approvals(c, id_, payload)]
+
+        assert await counted() == ["adam"]
+        rotated = await world.ask("POST", "/v1/principals/adam/rotate", by="root", body=REASON)
+        assert rotated.status == 201
+        assert await counted() == ["adam"], "a new token, the same person"
+        assert (await world.ask("POST", "/v1/principals/adam/revoke", by="root", body=REASON)).status == 200
+        assert await counted() == []
