@@ -35,5 +35,9 @@ def run(args: argparse.Namespace) -> int:
         lines.append(
             "nothing is submitted from a restored book until an operator has compared it with the chain and cleared latch submit.restored"
         )
+        lines.append(
+            "no token from before the restore is valid, since the backup does not know who was revoked after it: "
+            "`stakeside principal rotate NAME --reason …` lets an admin in again, who rotates the others"
+        )
     sys.stdout.write("\n".join(lines) + "\n")
     return 0

@@ -202,6 +202,11 @@ def acceptance(*, by: str, at_s: int) -> str:
     return msgspec.json.encode({"by": by, "at_s": at_s}).decode()
 
 
+def restored_at_s(key: str, value: str) -> int | None:
+    """Of a note of `meta`; None when it is not about a restore."""
+    return None if _number(key) is None else msgspec.json.decode(value, type=Restored).restored_at_s
+
+
 def _number(key: str) -> int | None:
     head, _, number = key.partition(".")
     return int(number) if head == books.RESTORED and number.isdecimal() else None

@@ -21,6 +21,12 @@ async def restored(c: Connection) -> Restored | None:
     return backups.pending(await _notes(c))
 
 
+async def last_restore_s(c: Connection) -> int:
+    """When this book was last made from a backup; 0 if it never was. Accepting it changes nothing here."""
+    found = [backups.restored_at_s(key, value) for key, value in (await _notes(c)).items()]
+    return max((at_s for at_s in found if at_s is not None), default=0)
+
+
 async def accept_restored(c: Connection, *, by: str, at_s: float) -> bool:
     """False when there was nothing to accept. `by` stays in the book; all restores up to now are accepted."""
     found = False

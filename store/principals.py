@@ -13,7 +13,7 @@ import msgspec
 import sqlalchemy as sa
 
 from domain import errors
-from store import commands
+from store import backup, commands
 from store.commands import Done, Refused
 from store.connection import AnyRow, AnySelect, Connection
 from store.staking import principal
@@ -96,14 +96,14 @@ async def by_name(c: Connection, name: str) -> Principal | None:
 
 async def active(c: Connection, id: int) -> bool:
     """Whether this very row may still act. A row's roles never change: another role is another row."""
-    row = await c.row(sa.select(principal.c.id).where(principal.c.id == id, principal.c.until_s.is_(None)))
-    return row is not None
+    row = await c.row(_select().where(principal.c.id == id, principal.c.until_s.is_(None)))
+    return await _valid(c, row) is not None
 
 
 async def by_token_hash(c: Connection, hash: bytes) -> Principal | None:
     """Whose token it is; None for an unknown, rotated or revoked one."""
     row = await c.row(_select().where(principal.c.token_hash == hash, principal.c.until_s.is_(None)))
-    return None if row is None else _principal(row)
+    return await _valid(c, row)
 
 
 async def list_(c: Connection, *, ended: bool = False) -> list[Principal]:
@@ -130,8 +130,14 @@ async def session(c: Connection, hash: bytes, now_s: float) -> Principal | None:
     """Who is behind a session's token; None when it is unknown, has expired, or its principal's token ended."""
     query = _select().join(sessions, sessions.c.principal_id == principal.c.id)
     query = query.where(sessions.c.token_hash == hash, sessions.c.expires_s > int(now_s), principal.c.until_s.is_(None))
-    row = await c.row(query)
-    return None if row is None else _principal(row)
+    return await _valid(c, await c.row(query))
+
+
+async def _valid(c: Connection, row: AnyRow | None) -> Principal | None:
+    """A backup knows nothing of who was revoked after it: no token from before a restore opens anything until it was rotated."""
+    if row is None or row.since_s < await backup.last_restore_s(c):
+        return None
+    return _principal(row)
 
 
 async def close_session(c: Connection, hash: bytes) -> bool:

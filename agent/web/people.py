@@ -31,8 +31,8 @@ log = logs.logger()
 
 SESSION_S = 8 * 3600
 """A working day: whoever comes back tomorrow signs in again."""
-FAILURES, WINDOW_S, ADDRESSES, PROVEN = 20, 60, 1024, 256
-"""Wrong tokens from one address in a window before it has to wait; addresses and proven tokens that are remembered for it."""
+FAILURES, WINDOW_S, ADDRESSES = 20, 60, 1024
+"""Wrong tokens from one address in a window before it has to wait; addresses that are remembered for it."""
 TOKEN = re.compile(r"stk_[A-Za-z0-9_-]{43}\Z")
 _COOKIE = re.compile(r"sks_[A-Za-z0-9_-]{43}\Z")
 
@@ -132,23 +132,20 @@ def _random() -> str:
 
 
 class Throttle:
-    """Failures by address, in bounded memory. Proven tokens pass: whoever is at work is not locked out by a broken script beside them."""
+    """Failures by address, in bounded memory. Only what nobody has is slowed down: a good token opens at once, whoever shares its address."""
 
     def __init__(self, clock: runtime.Clock) -> None:
         self._clock = clock
         self._failed: OrderedDict[str, tuple[float, int]] = OrderedDict()
-        self._proven: OrderedDict[bytes, None] = OrderedDict()
 
-    def wait_s(self, address: str, token_hash: bytes | None) -> int:
-        """Seconds to wait, 0 when the attempt is welcome."""
+    def wait_s(self, address: str) -> int:
+        """Seconds to wait, 0 when another failure may be told as one."""
         since, count = self._failed.get(address, (0.0, 0))
         left = since + WINDOW_S - self._clock.monotonic()
-        return math.ceil(left) if count >= FAILURES and left > 0 and token_hash not in self._proven else 0
+        return math.ceil(left) if count >= FAILURES and left > 0 else 0
 
-    def failed(self, address: str, token_hash: bytes | None) -> int:
+    def failed(self, address: str) -> int:
         """How many there are now in this window."""
-        if token_hash is not None:
-            self._proven.pop(token_hash, None)
         now = self._clock.monotonic()
         since, count = self._failed.pop(address, (now, 0))
         since, count = (since, count) if now < since + WINDOW_S else (now, 0)
@@ -156,12 +153,6 @@ class Throttle:
         while len(self._failed) > ADDRESSES:
             self._failed.popitem(last=False)
         return count + 1
-
-    def succeeded(self, token_hash: bytes) -> None:
-        self._proven[token_hash] = None
-        self._proven.move_to_end(token_hash)
-        while len(self._proven) > PROVEN:
-            self._proven.popitem(last=False)
 
 
 class Door:
@@ -233,30 +224,27 @@ class Door:
         if given:
             scheme, _, token = given[0].partition(" ")
             if len(given) > 1 or scheme.lower() != "bearer":
-                return self.count(request, None, "the Authorization header must be one Bearer token")
+                return self.count(request, "the Authorization header must be one Bearer token")
             return await self.by_token(request, token.strip())
         value = request.cookies.get(self.cookie, "")
         return await self._by_cookie(value) if _COOKIE.match(value) else None
 
     async def by_token(self, request: web.Request, token: str) -> Who | Refusal:
-        token_hash = hash_of(token) if TOKEN.match(token) else None
-        wait_s = self._throttle.wait_s(address(request), token_hash)
-        if wait_s:
-            return Refusal(
-                429, "Too Many Requests", f"too many wrong tokens from this address: wait {wait_s} s", wait_s
-            )
-        if token_hash is None:
-            return self.count(request, None, "this is not a token: one begins with stk_ and has 47 characters")
+        if not TOKEN.match(token):
+            return self.count(request, "this is not a token: one begins with stk_ and has 47 characters")
         async with self._book.read() as c:
-            found = await principals.by_token_hash(c, token_hash)
+            found = await principals.by_token_hash(c, hash_of(token))
         if found is None:
-            return self.count(request, token_hash, "nobody has this token: it is mistyped, was rotated, or was revoked")
-        self._throttle.succeeded(token_hash)
+            return self.count(request, "nobody has this token: it is mistyped, was rotated, or was revoked")
         return Who(found.id, found.name, found.roles)
 
-    def count(self, request: web.Request, token_hash: bytes | None, detail: str) -> Refusal:
+    def count(self, request: web.Request, detail: str) -> Refusal:
         """A failed sign-in. One line in the log when an address begins to fail, one when it has to wait."""
-        failed = self._throttle.failed(address(request), token_hash)
+        wait_s = self._throttle.wait_s(address(request))
+        if wait_s:
+            title = "Too Many Requests"
+            return Refusal(429, title, f"too many wrong tokens from this address: wait {wait_s} s", wait_s)
+        failed = self._throttle.failed(address(request))
         if failed in (1, FAILURES):
             log.warning("web.sign_in_failed", address=address(request), failures=failed, error=detail)
         return Refusal(401, "Unauthorized", detail)
@@ -278,7 +266,7 @@ class Door:
         old = request.cookies.get(self.cookie, "")
         async with self._book.write() as c:
             if await principals.by_token_hash(c, hash_of(token)) is None:
-                return self.count(request, hash_of(token), "the token was revoked this very moment")
+                return self.count(request, "the token was revoked this very moment")
             await principals.prune(c, now_s)
             if _COOKIE.match(old):
                 await principals.close_session(c, hash_of(old))

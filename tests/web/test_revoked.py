@@ -7,8 +7,11 @@ import json
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from agent.web import people
 from domain import hashing
+from kit import backups
 from store import commands, principals
+from store import copy as store_copy
 from tests.web import conftest as web
 
 REASON = {"reason": "the token was stolen"}
@@ -56,3 +59,24 @@ async def test_the_approval_of_somebody_who_was_revoked_counts_no_more(tmp_path:
         assert await counted() == ["adam"], "a new token, the same person"
         assert (await world.ask("POST", "/v1/principals/adam/revoke", by="root", body=REASON)).status == 200
         assert await counted() == []
+
+
+async def test_after_a_restore_no_token_from_before_opens_anything_until_it_is_rotated(tmp_path: Path) -> None:
+    """The backup does not know who was revoked after it was taken."""
+    async with web.serving(tmp_path) as world:
+        await world.person("root", "admin")
+        await world.person("eve", "operator")
+        cookie = await world.sign_in("eve")
+        at_s = int(world.clock.now()) + 10
+        async with world.book.write() as c:
+            found = backups.Restored(1, at_s, at_s - 5, "00" * 32)
+            await c.script(lambda sync: backups.mark(sync, store_copy.BOOK, found))
+        assert (await world.ask("GET", "/v1/whoami", by="eve")).status == 401
+        answer = await world.ask("POST", "/v1/pause", cookie=cookie, origin="self", form=REASON)
+        assert answer.status == 401
+        async with world.book.write() as c:
+            token = people.new_token()
+            await principals.rotate(
+                c, "root", people.hash_of(token), by="local:op", reason="after the restore", at_s=at_s + 1
+            )
+        assert (await world.ask("GET", "/v1/whoami", token=token)).status == 200
