@@ -69,6 +69,7 @@ def backend(url: str) -> Backend:
 
 class SQLite:
     def __init__(self, path: Path) -> None:
+        path = path.resolve()  # two names of one file are one book, with one lock
         self.path = path
         self.shown = f"sqlite:///{path}"
         self._lock_fd: int | None = None

@@ -67,14 +67,18 @@ class Clock(Protocol):
     async def sleep(self, seconds: float) -> None: ...
 
 
+_MONOTONIC = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
 class SystemClock:
-    """The machine's clock."""
+    """The machine's clock. `monotonic` goes on while the machine sleeps, where the system can tell: a lease that was held before a
+    suspend has run out after it."""
 
     def now(self) -> float:
         return time.time()
 
     def monotonic(self) -> float:
-        return time.monotonic()
+        return time.clock_gettime(_MONOTONIC)
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
