@@ -149,15 +149,24 @@ def _trust(args: argparse.Namespace, served: settings.TlsSection) -> ssl.SSLCont
     """The authority that was named, or just the one certificate: then its names do not matter, since it is known."""
     named: Path | None = args.ca_file
     try:
-        context = ssl.create_default_context(cafile=str(named or served.certificate_file))
-        if named is None:
+        if named is not None:
+            context = ssl.create_default_context(cafile=str(named))
+        else:
+            # The first one of the file alone: the issuers behind it would vouch for strangers too.
+            context = ssl.create_default_context(cadata=_first(served.certificate_file.read_text(encoding="ascii")))
             context.check_hostname = False
             context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
         if args.certificate_file is not None:
             context.load_cert_chain(args.certificate_file, args.key_file)
-    except OSError as error:
+    except (OSError, UnicodeDecodeError) as error:
         raise errors.BadConfig("a certificate file cannot be used", value=str(error)) from None
     return context
+
+
+def _first(pem: str) -> str:
+    """The first certificate of a chain, which is the server's own."""
+    head, end, _ = pem.partition("-----END CERTIFICATE-----")
+    return head[max(0, head.find("-----BEGIN CERTIFICATE-----")) :] + end
 
 
 def _token(args: argparse.Namespace) -> str | None:

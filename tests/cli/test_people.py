@@ -270,9 +270,17 @@ async def test_over_tls_the_console_trusts_the_certificate_in_the_settings_and_n
     (stopped / "agent.toml").write_text(AGENT.replace("agent.db", "book.db") + where)
     elsewhere = where.replace(str(served.certificate), str(other.certificate))
     (stopped / "other.toml").write_text(AGENT.replace("agent.db", "book.db") + elsewhere)
+    chain = stopped / "chain.pem"
+    sibling = authority.issue("sibling")
+    chain.write_text(sibling.certificate.read_text() + authority.ca_file.read_text())
+    (stopped / "chain.toml").write_text(
+        AGENT.replace("agent.db", "book.db") + where.replace(str(served.certificate), str(chain))
+    )
     async with serving(stopped, tls=tls.server(served)) as world:
         console = Console(world, capsys)
         assert (await console("agent", "status", "--quiet"))[0] == 1
+        code, _, err = await console("agent", "status", "--config", "chain.toml")
+        assert code == main.UNUSABLE and "is not trusted" in err, "an issuer in the file vouches for nobody else"
         code, _, err = await console("agent", "status", "--config", "other.toml")
         assert code == main.UNUSABLE and "is not trusted" in err
         code, _, err = await console("agent", "status", "--ca-file", str(authority.ca_file))
