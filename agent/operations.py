@@ -9,6 +9,7 @@ import getpass
 import os
 from collections.abc import Collection
 from contextlib import AsyncExitStack
+from pathlib import Path
 
 from agent import app, export
 from agent.reporting.sinks import http as hub_http
@@ -17,8 +18,10 @@ from agent.web import people
 from config import settings
 from domain import errors, hashing
 from kit import http
-from store import book, commands, cursors, renewal, statements
+from store import book, commands, cursors, latches, renewal, statements
 from store import principals as people_rows
+
+UNSAID = "no reason given"
 
 
 async def clear_latch(
@@ -78,7 +81,9 @@ def local_user() -> str:
         return f"local:{os.getuid()}"
 
 
-async def rederive(loaded: settings.AgentSettings, stream_name: str, *, first: int) -> int:
+async def rederive(
+    loaded: settings.AgentSettings, stream_name: str, *, first: int, reason: str = UNSAID, at_s: float = 0
+) -> int:
     """Set the statements of a stream from frame `first` on aside, so that the next run derives and votes them anew; returns how
     many. What changed is voted by a Replace: for frames that are sealed already the hub will refuse it. Frames up to an adopted one
     cannot be: what is before it was perhaps never indexed here, and nothing would ever derive them."""
@@ -103,6 +108,10 @@ async def rederive(loaded: settings.AgentSettings, stream_name: str, *, first: i
             seen = await cursors.get(c, f"attest:{stream_name}")
             if seen is not None and seen.number > first:
                 await cursors.put(c, f"attest:{stream_name}", cursors.Cursor(first, hashing.ZERO32, 0))
+            await commands.add(
+                c, principal=local_user(), kind="rederive", subject=stream_name, reason=reason, at_s=at_s,
+                before={"frames": found}, after={"first": first},
+            )  # fmt: skip
             return found
     finally:
         await the_book.close()
@@ -132,10 +141,13 @@ async def _last_adopted(c: book.Connection, plan: StreamPlan, first: int) -> int
     return found
 
 
-async def reindex(loaded: settings.AgentSettings, *, clear: Collection[str], at_s: float) -> renewal.Renewed:
+async def reindex(
+    loaded: settings.AgentSettings, *, clear: Collection[str], at_s: float, reason: str = UNSAID
+) -> renewal.Renewed:
     """A fresh book under the old name, with all that was signed, sent and received: the next run reads the chain from the start, signs
     nothing twice, and withdraws votes for frames that come out otherwise. `clear` names latches not to take over."""
     parts = app.assemble(loaded)
+    await _note_reindex(parts, clear=clear, at_s=at_s, reason=reason)
     return await renewal.renew(
         loaded.agent.store,
         deployment=parts.document.digest(),
@@ -144,6 +156,23 @@ async def reindex(loaded: settings.AgentSettings, *, clear: Collection[str], at_
         clear=clear,
         at_s=at_s,
     )
+
+
+async def _note_reindex(parts: app.Parts, *, clear: Collection[str], at_s: float, reason: str) -> None:
+    """Who did it and why, in the old book: the fresh one takes over what people did. A book that is not there is refused later."""
+    url = parts.settings.agent.store
+    if url.startswith("sqlite:///") and not Path(url.removeprefix("sqlite:///")).exists():
+        return
+    the_book = await app.open_book(parts, read_only=False)
+    try:
+        async with the_book.write() as c:
+            set_ = {latch.name: latch.reason for latch in await latches.active(c)}
+            await commands.add(
+                c, principal=local_user(), kind="reindex", subject="book", reason=reason, at_s=at_s,
+                before={"latches": set_}, after={"latches": {name: why for name, why in set_.items() if name not in clear}},
+            )  # fmt: skip
+    finally:
+        await the_book.close()
 
 
 async def export_statement(loaded: settings.AgentSettings, stream_name: str | None, *, sequence: int | None) -> bytes:

@@ -49,6 +49,8 @@ def register(subparsers: serving.Subparsers[argparse.ArgumentParser]) -> None:
     reindex_.add_argument(
         "--clear", action="append", default=[], metavar="LATCH", help="do not take this latch over; may be repeated"
     )
+    for command in (rederive_, reindex_):
+        command.add_argument("--reason", default="", help="why; stays in the book with your user's name")
     clear_ = commands.add_parser("clear-latch", help="let the agent go on after a durable stop (agent stopped)")
     clear_.add_argument("name", help="as /readyz names it, for example finality")
     clear_.add_argument("--by", required=True, help="who decided; stays in the book")
@@ -143,9 +145,12 @@ def export(args: argparse.Namespace) -> int:
 
 
 def rederive(args: argparse.Namespace) -> int:
+    import time
+
     from agent import operations
 
-    count = asyncio.run(operations.rederive(_load(args), args.stream, first=args.first))
+    reason, at_s = args.reason or operations.UNSAID, time.time()
+    count = asyncio.run(operations.rederive(_load(args), args.stream, first=args.first, reason=reason, at_s=at_s))
     sys.stdout.write(f"{count} frames of {args.stream} will be derived anew\n")
     return 0
 
@@ -155,7 +160,8 @@ def reindex(args: argparse.Namespace) -> int:
 
     from agent import operations
 
-    done = asyncio.run(operations.reindex(_load(args), clear=args.clear, at_s=time.time()))
+    reason = args.reason or operations.UNSAID
+    done = asyncio.run(operations.reindex(_load(args), clear=args.clear, at_s=time.time(), reason=reason))
     lines = [
         f"{done.path}: a fresh book with {done.votes} votes, {done.outbox} items for the hub and {done.receipts} receipts",
         f"{done.kept}: the old one; delete it when the agent is ready again and its votes agree",

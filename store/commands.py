@@ -33,6 +33,8 @@ Kind = Literal[
     "principal-add",
     "principal-rotate",
     "principal-revoke",
+    "rederive",
+    "reindex",
 ]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 LONGEST_REASON = 500

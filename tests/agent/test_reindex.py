@@ -16,7 +16,7 @@ from cli import main
 from config import settings
 from devnet import anvil
 from domain import deployment, errors, hashing, wire
-from store import book, cursors, latches, outbox, receipts, renewal, statements, votes
+from store import book, commands, cursors, latches, outbox, receipts, renewal, statements, votes
 from tests.agent import belt
 
 DEPLOYMENT, GENESIS = bytes([1]) * 32, bytes([2]) * 32
@@ -252,13 +252,24 @@ async def test_the_command_says_what_it_kept_and_what_to_do_next(
                 await latches.set(c, "votes", reason="test", at_s=0)
             count = len(await agent.frames())
         file = agent_toml(the, document, tmp_path)
-        assert await asyncio.to_thread(main.main, ["agent", "reindex", "--config", str(file), "--clear", "votes"]) == 0
+        assert (
+            await asyncio.to_thread(
+                main.main, ["agent", "reindex", "--config", str(file), "--clear", "votes", "--reason", "a new node"]
+            )
+            == 0
+        )
         said = capsys.readouterr().out
         assert f"{count} votes" in said
         assert "a.db.before-reindex-1" in said
         assert "clear-latch finality" in said
         assert "clear-latch votes" not in said
         assert "agent run" in said
+        async with belt.agent(the, document, tmp_path / "a.db", secret=belt.SECRETS[0]) as agent:
+            async with agent.book.read() as c:
+                (done,) = await commands.list_(c, limit=5)
+        assert (done.kind, done.reason) == ("reindex", "a new node")
+        assert done.principal.startswith("local:")
+        assert '"votes"' in done.before and '"votes"' not in done.after
 
 
 async def test_frames_up_to_an_adopted_one_are_not_set_aside(tmp_path: Path) -> None:
