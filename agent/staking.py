@@ -158,7 +158,7 @@ def _authority(
     match wanted.lease:
         case None:
             return exclusive.ExclusiveLeases(
-                chain_id=chain_id, account=signer.address, clock=clock, last_token=last_token
+                chain_id=chain_id, account=signer.address, clock=clock, last_token=last_token, ttl_s=wanted.lease_ttl_s
             )
         case "hub":
             if upstream is None:

@@ -290,6 +290,8 @@ async def clear_latch(c: Connection, name: str, *, by: str, reason: str, at_s: f
     latch = next((one for one in await latches.active(c) if one.name == name), None)
     if latch is None:
         return Refused("not-set", f"no latch {errors.clip(name)} is set")
+    if name == backup.LATCH:
+        await _forget_before_restore(c, at_s=at_s)
     await latches.clear(c, name, by=by, at_s=at_s)
     made = await add(
         c, principal=by, kind="clear-latch", subject=name, reason=reason, at_s=at_s,
@@ -328,12 +330,23 @@ async def accept_restored(c: Connection, *, by: str, reason: str, at_s: float) -
         )
     for latch in set_:
         await latches.clear(c, latch.name, by=by, at_s=at_s)
+    await _forget_before_restore(c, at_s=at_s)
     await backup.accept_restored(c, by=by, at_s=at_s)
     made = await add(
         c, principal=by, kind="accept-restored", subject="book", reason=reason, at_s=at_s,
         before={"latches": {latch.name: latch.reason for latch in set_}}, after={"latches": {}},
     )  # fmt: skip
     return Done(made)
+
+
+async def _forget_before_restore(c: Connection, *, at_s: float) -> None:
+    """What the backup holds as not yet reserved may have been done since: nobody but a person can tell, who proposes it again."""
+    before = await backup.last_restore_s(c)
+    for state in sorted(domain_intent.UNSENT):
+        for found in await intents.in_states(c, (state,), limit=1_000_000):
+            if found.proposed_at_s <= before:
+                why = "it is older than the restore and may have been done since: propose it again under another key"
+                await intents.move(c, found.id, expect=found.state, to="expired", why=why, at_s=at_s)
 
 
 def reason_refused(reason: str) -> Refused | None:

@@ -88,6 +88,17 @@ async def logs_of(
     return {(row.tx_hash, row.block_hash, row.log_index) for row in await c.rows(query)}
 
 
+async def held_since(c: Connection, hashes: Collection[bytes], *, first: int) -> set[bytes]:
+    """Those of these transactions that a canonical, decoded log is of, in blocks from `first` on. It reads that part of the table."""
+    query = (
+        sa.select(log.c.tx_hash)
+        .join(block, sa.and_(block.c.number == log.c.number, block.c.hash == log.c.block_hash))
+        .where(log.c.number >= first, log.c.tx_hash.in_(sorted(hashes)))
+        .where(block.c.orphaned_generation.is_(None), log.c.kind.is_not(None))
+    )
+    return {row.tx_hash for row in await c.rows(query)}
+
+
 async def oldest_s(c: Connection) -> int | None:
     """When the open intent that has been in its state for longest came into it."""
     moving = sorted(set(domain_intent.STATES) - domain_intent.FINAL)

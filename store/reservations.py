@@ -59,11 +59,14 @@ async def release(c: Connection, id: bytes, why: str, at_s: float) -> None:
 async def spent(
     c: Connection, *, account: bytes, since_s: float, protocol: str | None = None, action: str | None = None
 ) -> Spent:
-    """Of the account since a time, of one protocol or action or of all. Read it in the transaction that reserves."""
+    """Of the account since a time, of one protocol or action or of all; what is still under way counts however old it is. Read it in the
+    transaction that reserves."""
     sums = [columns.u256_sum(reservation.c[name]) for name in ("amount", "value_wei", "max_fee_wei")]
     query = sa.select(*sums, sa.func.count()).join(intent, intent.c.id == reservation.c.intent)
-    query = query.where(
-        intent.c.account == account, reservation.c.released_at_s.is_(None), reservation.c.at_s >= int(since_s)
+    query = query.join(progress, progress.c.intent == reservation.c.intent).where(
+        intent.c.account == account,
+        reservation.c.released_at_s.is_(None),
+        sa.or_(reservation.c.at_s >= int(since_s), progress.c.state.in_(sorted(domain_intent.HOLDING))),
     )
     if protocol is not None:
         query = query.where(reservation.c.protocol == protocol)

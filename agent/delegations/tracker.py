@@ -22,6 +22,9 @@ FOREIGN = "submit.nonces"
 EFFECT = "submit.effect"
 """Latches: somebody else used the account's nonce; a final transaction did not do what the manifest says it does."""
 
+SETTLE_S = 120
+"""How long a nonce has to look taken by another transaction before its intent is given up."""
+
 
 # --- what the tracker sees ---
 
@@ -106,6 +109,8 @@ class View(msgspec.Struct, frozen=True):
     timing: Timing
     now_s: int
     cancel: str | None = None
+    since_s: int = 0
+    """When the intent came into its state."""
 
 
 # --- what it says ---
@@ -214,7 +219,11 @@ def _seen(view: View) -> list[tuple[Attempt, Receipt]]:
 
 
 def _left(view: View, standing: Inclusion, seen: list[tuple[Attempt, Receipt]]) -> bool:
-    """Whether the inclusion's block is no longer the node's. A head that went backwards is waited out, and final is final."""
+    """Whether the inclusion's block is no longer the node's, or the node says otherwise of it now: one wrong answer must not stay. A head
+    that went backwards is waited out, and final is final."""
+    for attempt, receipt in seen:
+        if attempt.hash == standing.tx_hash and receipt.block_hash == standing.block_hash:
+            return (receipt.status, receipt.effect) != (standing.status, standing.effect)
     if _final(view, standing.block_number, standing.block_hash):
         return False
     now = view.canonical.get(standing.block_number)
@@ -264,6 +273,9 @@ def _settle(view: View, standing: Inclusion) -> list[Output]:
     at = f"block {standing.block_number} is final"
     if kinds[standing.number] == "cancel":
         return [*back, Finalize(standing.id), Move("cancelled", f"the cancel took the nonce; {at}")]
+    if standing.status == 0 and standing.tx_hash in view.book.effects:
+        why = f"the receipt says that it reverted, and the book has a log of it; {at}"
+        return [] if view.state == "needs_operator" else [Move("needs_operator", why), Alarm(EFFECT, why)]
     if standing.status == 0:
         return [*back, Finalize(standing.id), Move("final_reverted", f"the call reverted; {at}")]
     if standing.effect is None:
@@ -313,6 +325,11 @@ def _superseded(view: View, counts: Counts) -> tuple[Output, ...]:
         why = f"the book holds the effect of nonce {view.nonce}, and the node knows no receipt of it"
         return (*([] if view.state == "needs_operator" else [Move("needs_operator", why)]), _again(view))
     why = f"another transaction is final on nonce {view.nonce}, and none of the {len(hashes)} signed here is"
+    if view.state != "needs_operator":
+        # A node can miscount for a moment; what is given up for good has to look the same for a while.
+        return (Move("needs_operator", why), Alarm(FOREIGN, why), _again(view))
+    if view.now_s < view.since_s + SETTLE_S:
+        return (_again(view),)
     return (Move("superseded", why), Alarm(FOREIGN, why))
 
 

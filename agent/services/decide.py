@@ -112,6 +112,9 @@ class DecideService:
         held = await nonce_audit.stopped(c)
         if held:
             return held
+        under_way = await reservations.in_flight(c, self._the.chain_id, self._the.address)
+        if under_way >= self._the.policy.max_in_flight:
+            return f"{under_way} are under way, the policy has room for {self._the.policy.max_in_flight}"
         pause = await commands.paused(c, now_s=self._the.now())
         if pause is not None:
             return f"paused: {pause.reason}"
@@ -127,6 +130,7 @@ class DecideService:
         return None
 
     async def _wait(self, stored: intents.Stored, why: str) -> None:
+        why = logs.scrub(why)
         faults.point("decide.before_wait")
         async with self._the.book.write() as c:
             if await self._unchanged(c, stored):

@@ -15,7 +15,7 @@ from agent.delegations import fees
 from domain import chain, errors, intent
 from indexers.chain import account
 from indexers.protocols import planner
-from kit import faults, jsonrpc
+from kit import faults, jsonrpc, logs
 
 POINTS = ("decide.before_reads", "decide.after_reads")
 
@@ -107,7 +107,7 @@ class Drafter:
                 except jsonrpc.RpcError as error:
                     if error.code != REVERTED:
                         raise
-                    return f"the contract refuses to say {read.id}: {error.text}"
+                    return f"the contract refuses to say {read.id}: {logs.scrub(error.text)}"
                 known[read.id] = source.result(read, answer)
         found = source.plan(wanted.action, wanted.arguments, account=wanted.account, known=known)
         if isinstance(found, planner.Unmet):
@@ -144,11 +144,15 @@ class Drafter:
         except jsonrpc.MethodMissing:
             pass  # the estimate is a simulation too, only without logs
         except jsonrpc.RpcError as error:
-            return "unavailable", f"eth_simulateV1: {error.text}", 0
+            return "unavailable", f"eth_simulateV1: {logs.scrub(error.text)}", 0
         try:
             estimate = await self._node.estimate(to=call.to, data=call.data, value=call.value, at=at)
         except jsonrpc.RpcError as error:
-            return "failed" if error.code == REVERTED else "unavailable", f"eth_estimateGas: {error.text}", 0
+            return (
+                "failed" if error.code == REVERTED else "unavailable",
+                f"eth_estimateGas: {logs.scrub(error.text)}",
+                0,
+            )
         return "ok", shown, max(estimate, used)
 
 

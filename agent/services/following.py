@@ -13,7 +13,7 @@ from agent.delegations import tracker
 from agent.services import delegator, proofs
 from domain import transaction
 from indexers.chain import account
-from store import attempts, blocks, book, commands, cursors, inclusions, intents, outstanding, slots
+from store import attempts, blocks, book, commands, cursors, decisions, inclusions, intents, outstanding, slots
 
 
 class Open(msgspec.Struct, frozen=True):
@@ -78,13 +78,14 @@ async def view(c: book.Connection, one: Open, facts: Facts, *, timing: delegator
             finalized_number=facts.standing.finalized,
             head=facts.standing.head.header.number,
         ),
-        book=await _book(c, one, receipts, heights),
+        book=await _book(c, one, receipts, heights, counted=facts.standing.count_finalized),
         timing=tracker.Timing(
             resend_after_s=timing.resend_after_s,
             bump_after_s=timing.bump_after_s,
             poll_s=max(1, int(timing.poll_s)),
         ),
         now_s=now_s,
+        since_s=one.stored.changed_at_s,
         cancel=one.cancel,
     )
 
@@ -135,7 +136,12 @@ def _receipt(one: Open, number: int, facts: Facts) -> tracker.Receipt | None:
 
 
 async def _book(
-    c: book.Connection, one: Open, receipts: Mapping[bytes, tracker.Receipt | None], heights: Collection[int]
+    c: book.Connection,
+    one: Open,
+    receipts: Mapping[bytes, tracker.Receipt | None],
+    heights: Collection[int],
+    *,
+    counted: int,
 ) -> tracker.Book:
     """Our own index, for the blocks in question."""
     final = await cursors.get(c, "finalized")
@@ -149,11 +155,22 @@ async def _book(
         for tx_hash, found in receipts.items()
         if found is not None and found.effect is not None
     }
+    if (
+        one.standing is not None
+    ):  # the row that stands is what would become final, so its own place has to be in the book
+        proven = {place for place in proven if place[0] != one.standing.tx_hash}
     if one.standing is not None and one.standing.effect_log_index is not None:
         proven.add((one.standing.tx_hash, one.standing.block_hash, one.standing.effect_log_index))
     indexed = await outstanding.logs_of(c, {place[0] for place in proven}, numbers=heights) if proven else proven
+    effects = {place[0] for place in proven if place in indexed}
+    if one.standing is not None and one.standing.status == 0:
+        # Nothing of a call that reverted can be logged.
+        effects |= await outstanding.held_since(c, {one.standing.tx_hash}, first=one.standing.block_number)
+    if counted > one.nonce and one.standing is None and not any(receipts.values()):
+        # The nonce is used, and the node knows none of ours: our own index has a word in that too.
+        decided = await decisions.for_intent(c, one.stored.id)
+        first = min([item.block_number for item in decided], default=0)
+        effects |= await outstanding.held_since(c, set(receipts), first=first)
     return tracker.Book(
-        finalized=None if final is None else final.number,
-        canonical=canonical,
-        effects=frozenset(place[0] for place in proven if place in indexed),
+        finalized=None if final is None else final.number, canonical=canonical, effects=frozenset(effects)
     )

@@ -171,7 +171,11 @@ class SubmitService:
             hashes = await outstanding.unsent(c, self._the.chain_id, self._the.address, BATCH)
             asked = self._the.again.take(BATCH - len(hashes))
             hashes += [tx_hash for tx_hash in asked if tx_hash not in hashes]
-            signed = [item for item in [await attempts.by_hash(c, tx_hash) for tx_hash in hashes] if item is not None]
+            signed = [
+                item
+                for item in [await attempts.by_hash(c, tx_hash) for tx_hash in hashes]
+                if item is not None and not await self._given_up(c, item)
+            ]
         if not signed:
             return False
         self._working = signed[0].hash
@@ -186,6 +190,14 @@ class SubmitService:
         faults.point("submit.after_mark")
         self._tell(signed, said, kinds)
         return True
+
+    async def _given_up(self, c: book.Connection, item: attempts.SignedTx) -> bool:
+        """Whether it never left, and a person wants it cancelled: then only the cancel leaves."""
+        if await commands.cancelled(c, item.intent) is None:
+            return False
+        frozen = await attempts.of_intent(c, item.intent)
+        sent = {row.hash for row in await attempts.broadcasts(c, item.intent)}
+        return frozen[item.number].kind != "cancel" and item.hash not in sent
 
     async def _mark(self, c: book.Connection, item: attempts.SignedTx, hint: str) -> intent.AttemptKind:
         now = self._the.now()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.delegations import tracker
 from devnet import staking
 from domain import hashing
 from store import attempts, commands, inclusions, latches, reservations
@@ -438,6 +439,8 @@ async def test_a_foreign_transaction_on_our_nonce_supersedes_the_intent(
     await town.client.call("anvil_dropAllTransactions")
     await town.foreign(0)
     await town.mine()
+    await desk.until(id, "needs_operator")
+    await desk.clock.advance(tracker.SETTLE_S)
     await desk.until(id, "superseded")
     assert await town.effects() == [] and "submit.nonces" in await desk.latches()
 

@@ -60,6 +60,27 @@ async def test_a_restored_book_submits_nothing_until_a_person_has_accepted_it(
         await desk.sound()
 
 
+async def test_accepting_a_restored_book_repeats_nothing_that_may_have_been_done_since(
+    town: staking_belt.Town, tmp_path: Path
+) -> None:
+    async with staking_belt.desk(town, tmp_path / "book.db") as desk:
+        id = await desk.propose("a")
+        await backups.take(f"sqlite:///{tmp_path / 'book.db'}", tmp_path / "backup.db", KINDS, at_s=1)
+        await desk.until(id, "final_ok")
+        now = int(desk.clock.now())
+    await backups.restore(tmp_path / "backup.db", f"sqlite:///{tmp_path / 'again.db'}", KINDS, expect={}, at_s=now)
+    async with staking_belt.desk(town, tmp_path / "again.db") as desk:
+        await desk.run(2)
+        assert await desk.latches() == ["submit.restored"] and await desk.state(id) == "new"
+        async with desk.book.write() as c:
+            done = await commands.accept_restored(c, by="otto", reason="compared with the chain", at_s=now + 1)
+        assert isinstance(done, commands.Done)
+        assert await desk.state(id) == "expired"
+        await desk.run(3)
+        assert await town.count("pending") == 1
+        await desk.sound()
+
+
 async def test_a_restored_book_bumps_nothing_until_a_person_has_accepted_it(
     town: staking_belt.Town, tmp_path: Path
 ) -> None:

@@ -26,6 +26,7 @@ FINAL = tracker.Counts(latest=5, finalized=5, finalized_number=11, head=12)
 YOUNG = tracker.Book(finalized=8, canonical={10: BLOCK}, effects=frozenset({A, B}))
 NOTHING = tracker.Book(finalized=8, canonical={}, effects=frozenset())
 OLD = tracker.Book(finalized=10, canonical={10: BLOCK}, effects=frozenset({A, B}))
+NOTHING_OF_IT = tracker.Book(10, {10: BLOCK}, frozenset())
 
 
 def view(**changes: Any) -> tracker.View:
@@ -208,8 +209,22 @@ def test_finality_needs_the_books_own_cursor(finalized: int | None) -> None:
 
 def test_a_revert_waits_for_finality_too() -> None:
     reverted = msgspec.structs.replace(STANDING, status=0, effect=None)
-    assert ends(standing=reverted, book=YOUNG) == []
-    assert ends(standing=reverted) == ["final_reverted"]
+    told = {A: msgspec.structs.replace(RECEIPT, status=0, effect=None)}
+    assert ends(standing=reverted, receipts=told, book=YOUNG) == []
+    assert ends(standing=reverted, receipts=told, book=NOTHING_OF_IT) == ["final_reverted"]
+
+
+def test_a_revert_that_the_book_has_a_log_of_is_for_a_person() -> None:
+    reverted = msgspec.structs.replace(STANDING, status=0, effect=None)
+    told = {A: msgspec.structs.replace(RECEIPT, status=0, effect=None)}
+    assert ends(standing=reverted, receipts=told) == ["needs_operator"]
+
+
+@pytest.mark.parametrize("wrong", [{"status": 0, "effect": None}, {"effect": None}, {"effect": 7}])
+def test_one_wrong_receipt_does_not_stay(wrong: dict[str, Any]) -> None:
+    """The node said it once and says otherwise now, of the same block."""
+    found = included(standing=msgspec.structs.replace(STANDING, **wrong))
+    assert [type(output) for output in found] == [tracker.Orphan, tracker.Include, tracker.Timer]
 
 
 def test_a_revert_that_a_reorg_turns_into_success_is_never_reported() -> None:
@@ -221,8 +236,11 @@ def test_a_revert_that_a_reorg_turns_into_success_is_never_reported() -> None:
 
 def test_success_without_the_effect_is_no_success_and_alarms() -> None:
     empty = msgspec.structs.replace(STANDING, effect=None)
-    assert ends(standing=empty) == ["final_no_effect"]
-    assert [o.latch for o in included(standing=empty, book=OLD) if isinstance(o, tracker.Alarm)] == [tracker.EFFECT]
+    told = {A: msgspec.structs.replace(RECEIPT, effect=None)}
+    assert ends(standing=empty, receipts=told) == ["final_no_effect"]
+    assert [o.latch for o in included(standing=empty, receipts=told, book=OLD) if isinstance(o, tracker.Alarm)] == [
+        tracker.EFFECT
+    ]
 
 
 def test_an_effect_that_the_book_does_not_hold_is_for_a_person() -> None:
@@ -250,12 +268,17 @@ def test_a_nonce_that_is_used_and_not_final_is_waited_for() -> None:
 
 def test_a_nonce_that_another_has_finally_supersedes_and_alarms() -> None:
     found = tracker.next(view(counts=FINAL, book=NOTHING))
-    assert moves(counts=FINAL, book=NOTHING) == ["superseded"]
+    assert moves(counts=FINAL, book=NOTHING) == ["needs_operator"], "a node can miscount for a moment"
+    later: dict[str, Any] = {"state": "needs_operator", "counts": FINAL, "book": NOTHING}
+    assert moves(**later, since_s=NOW - tracker.SETTLE_S + 1) == []
+    assert moves(**later, since_s=NOW - tracker.SETTLE_S) == ["superseded"]
     assert [output.latch for output in found if isinstance(output, tracker.Alarm)] == [tracker.FOREIGN]
 
 
 def test_a_reserved_intent_that_was_never_signed_is_superseded_too() -> None:
-    assert moves(state="reserved", attempts=(tracker.Attempt(0, "original", 10, 100),), counts=FINAL) == ["superseded"]
+    unsigned: dict[str, Any] = {"attempts": (tracker.Attempt(0, "original", 10, 100),), "counts": FINAL}
+    assert moves(state="reserved", **unsigned) == ["needs_operator"]
+    assert moves(state="needs_operator", **unsigned) == ["superseded"]
 
 
 @pytest.mark.parametrize(

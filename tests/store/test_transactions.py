@@ -240,12 +240,15 @@ async def test_a_reservation_counts_until_it_is_released_once(book: Book) -> Non
             c, account=belt.ACCOUNT, since_s=0, protocol=factory.PROTOCOL, action="delegate"
         )
         assert some.count == 2
-        assert (await reservations.spent(c, account=belt.ACCOUNT, since_s=103)).count == 0
+        assert (await reservations.spent(c, account=belt.ACCOUNT, since_s=103)).count == 3, "still under way"
         assert (await reservations.spent(c, account=b"\x02" * 20, since_s=0)) == reservations.Spent(0, 0, 0, 0)
         first = belt.wanted("0", amount=1 << 255).id
         await intents.move(c, first, expect="reserved", to="superseded", why="", at_s=1)
         await reservations.release(c, first, "another transaction took the nonce", 150)
         assert (await reservations.spent(c, account=belt.ACCOUNT, since_s=0)).count == 2
+        done = await belt.bring(c, "final_ok", belt.wanted("old"), height=12)
+        assert (await reservations.of_intent(c, done.id)) is not None
+        assert (await reservations.spent(c, account=belt.ACCOUNT, since_s=103)).count == 2, "final and old"
         with pytest.raises(errors.StoreError, match="no reservation to release"):
             await reservations.release(c, first, "again", 151)
         kept = await reservations.of_intent(c, first)

@@ -18,7 +18,7 @@ from domain import errors, hashing
 from kit import runtime
 
 FOR_S = 60
-"""The lock is held until the process lets go; it is looked at again after this, like a lease."""
+"""The lock is held until the process lets go; it is looked at again after this or `ttl_s`, like a lease."""
 
 
 class ExclusiveLeases:
@@ -26,19 +26,27 @@ class ExclusiveLeases:
     counts on from it."""
 
     def __init__(
-        self, *, chain_id: int, account: bytes, clock: runtime.Clock, last_token: int = 0, folder: Path | None = None
+        self,
+        *,
+        chain_id: int,
+        account: bytes,
+        clock: runtime.Clock,
+        last_token: int = 0,
+        ttl_s: int = FOR_S,
+        folder: Path | None = None,
     ) -> None:
         self._name = f"{chain_id}-{account.hex()}.lock"
         self._account = account
         self._clock = clock
         self._token = max(1, last_token)
+        self._for_s = max(FOR_S, ttl_s)
         self._folder = folder or runtime_folder()
         self._lock: int | None = None
 
     async def acquire(self) -> base.Held:
         if self._lock is None:
             self._lock = self._take()
-        return base.Held(self._token, base.until(self._clock.monotonic(), FOR_S))
+        return base.Held(self._token, base.until(self._clock.monotonic(), self._for_s))
 
     async def renew(self, held: base.Held) -> base.Held:
         del held
