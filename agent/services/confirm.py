@@ -82,6 +82,8 @@ class ConfirmService:
         self._the.again.ask(again)
         for bell in (*(self._submit if again or bumped else ()), *(self._freed if moved else ())):
             bell.ring()
+        if facts.lie is not None:
+            raise facts.lie  # after everything that the others' receipts say was done
         return 0.0 if more or moved else self._the.timing.poll_s
 
     async def _look_around(self) -> None:
@@ -107,9 +109,9 @@ class ConfirmService:
         return page, more
 
     async def _facts(self, page: Sequence[following.Open]) -> following.Facts:
-        standing, receipts = await self._the.node.look([tx for one in page for tx in one.signed.values()])
+        standing, receipts, lie = await self._the.node.look([tx for one in page for tx in one.signed.values()])
         heights = {number for one in page for number in one.heights(receipts)}
-        return following.Facts(standing, receipts, await self._the.node.blocks(sorted(heights)))
+        return following.Facts(standing, receipts, await self._the.node.blocks(sorted(heights)), lie)
 
     async def _next(
         self, c: book.Connection, one: following.Open, facts: following.Facts

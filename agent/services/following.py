@@ -11,7 +11,7 @@ import msgspec
 
 from agent.delegations import tracker
 from agent.services import delegator, proofs
-from domain import transaction
+from domain import errors, transaction
 from indexers.chain import account
 from store import attempts, blocks, book, commands, cursors, decisions, inclusions, intents, outstanding, slots
 
@@ -40,6 +40,8 @@ class Facts(msgspec.Struct, frozen=True):
     standing: account.Standing
     receipts: Mapping[bytes, account.Receipt | None]
     blocks: Mapping[int, account.Block]
+    lie: errors.BadAnswer | None = None
+    """A receipt that cannot be; its hash counts as not answered."""
 
 
 async def read(c: book.Connection, slot: slots.Slot) -> Open:

@@ -17,7 +17,7 @@ from domain import errors, hashing, intent, transaction
 from indexers.chain import account
 from kit import faults, logs, runtime
 from signers import base, transactions
-from store import attempts, book, commands, intents, outstanding, slots
+from store import attempts, book, commands, decisions, intents, outstanding, slots
 
 POINTS = (
     "submit.before_audit", "submit.after_audit", *nonce_audit.POINTS, "submit.before_sign", "submit.after_sign",
@@ -83,7 +83,11 @@ class SubmitService:
         """What kept one of the batch from being signed, after the others were kept."""
         async with self._the.book.read() as c:
             held = await self._held(c)
-            waiting = await self._waiting(c)
+            waiting, stale = await self._current(c, await self._waiting(c))
+        if stale:
+            async with self._the.book.write() as c:
+                for id, why in stale.items():
+                    await outstanding.wait(c, id, why=why, next_s=self._the.now() + self._the.timing.poll_s)
         self.blocked = held
         if waiting and not held and any(item.kind == "original" for item in waiting):
             faults.point("submit.before_audit")
@@ -116,6 +120,27 @@ class SubmitService:
                 continue
             wanted.append(item)
         return wanted
+
+    async def _current(
+        self, c: book.Connection, waiting: Sequence[attempts.Attempt]
+    ) -> tuple[list[attempts.Attempt], dict[bytes, str]]:
+        """Without originals that were never signed and would not be allowed any more; and why, where that is not told yet."""
+        wanted, told = list[attempts.Attempt](), dict[bytes, str]()
+        for item in waiting:
+            why, stored = "", await intents.get(c, item.intent) if item.kind == "original" else None
+            if stored is not None:
+                allowed = [
+                    one.policy_hash for one in await decisions.for_intent(c, item.intent) if one.verdict == "allow"
+                ]
+                if self._the.now() >= stored.expires_at_s:
+                    why = "it expired before it was signed: cancel it, so that its nonce is free"
+                elif not allowed or allowed[-1] != self._the.policy.hash():
+                    why = "the policy changed before it was signed: cancel it, and propose it again"
+            if not why:
+                wanted.append(item)
+            elif stored is not None and stored.why != why:
+                told[item.intent] = why
+        return wanted, told
 
     async def _sign(
         self, waiting: Sequence[attempts.Attempt], *, originals: bool

@@ -116,10 +116,11 @@ class Account:
         """Raises Transient when the endpoint serves another chain."""
         return (await self.look(()))[0]
 
-    async def look(self, signed: Sequence[transaction.Signed]) -> tuple[Standing, dict[bytes, Receipt | None]]:
-        """Where it stands, and what became of transactions, asked in the same exchange: a receipt by hash, None where there is none.
-
-        Raises BadAnswer for a receipt that contradicts what was signed."""
+    async def look(
+        self, signed: Sequence[transaction.Signed]
+    ) -> tuple[Standing, dict[bytes, Receipt | None], errors.BadAnswer | None]:
+        """Where it stands, and what became of transactions, asked in the same exchange: a receipt by hash, None where there is none. A receipt
+        that contradicts what was signed is no answer: its hash is left out, and the error comes last."""
         calls: list[jsonrpc.Call] = [
             ("eth_chainId", []),
             ("eth_getBlockByNumber", ["latest", False]),
@@ -131,10 +132,14 @@ class Account:
         asked = len(calls)
         calls += [("eth_getTransactionReceipt", [hashing.hex0x(tx.hash)]) for tx in signed]
         answers = await self._batch(calls, msgspec.Raw)
-        return await self._standing(answers[:asked]), {
-            tx.hash: None if _is_null(raw) else _receipt(_json(raw, _Receipt, "a receipt"), tx)
-            for tx, raw in zip(signed, answers[asked:], strict=True)
-        }
+        lie: errors.BadAnswer | None = None
+        found: dict[bytes, Receipt | None] = {}
+        for tx, raw in zip(signed, answers[asked:], strict=True):
+            try:
+                found[tx.hash] = None if _is_null(raw) else _receipt(_json(raw, _Receipt, "a receipt"), tx)
+            except errors.BadAnswer as error:
+                lie = error
+        return await self._standing(answers[:asked]), found, lie
 
     async def _standing(self, answers: Sequence[msgspec.Raw]) -> Standing:
         found = wire.number(_json(answers[0], str, "eth_chainId"), "chain id")

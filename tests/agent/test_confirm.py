@@ -67,6 +67,27 @@ async def test_a_receipt_that_contradicts_what_was_signed_moves_nothing(
     await desk.until(id, "final_ok")
 
 
+async def test_a_receipt_that_cannot_be_holds_up_nobody_else(town: staking_belt.Town, desk: staking_belt.Desk) -> None:
+    good = await desk.propose("a")
+    bad = await desk.propose("b")
+    await desk.run(1)
+    async with desk.book.read() as c:
+        (signed,) = await attempts.signed_of(c, bad)
+    await town.mine()
+
+    def lied(honest: Any) -> Any:
+        wrong = honest is not None and honest["transactionHash"] == "0x" + signed.hash.hex()
+        return honest | {"from": "0x" + "11" * 20} if wrong else honest
+
+    async with staking_belt.answering(town.url, RECEIPT, change=lied) as url:
+        desk.endpoint.url = url
+        with pytest.raises(errors.BadAnswer):
+            await desk.confirm.step()
+        assert (await desk.state(good), await desk.state(bad)) == ("included", "pending")
+    desk.endpoint.url = town.url
+    await desk.until(bad, "final_ok")
+
+
 async def test_a_receipt_of_a_block_that_the_node_itself_does_not_have_moves_nothing(
     town: staking_belt.Town, desk: staking_belt.Desk
 ) -> None:

@@ -249,3 +249,19 @@ async def test_nothing_is_signed_before_the_nonces_were_audited(town: staking_be
         await desk.until(id, "needs_operator")
         await desk.clock.advance(tracker.SETTLE_S)
         await desk.until(id, "superseded")
+
+
+async def test_what_was_never_signed_is_not_signed_under_another_policy_or_after_its_time(
+    town: staking_belt.Town, tmp_path: Path
+) -> None:
+    async with staking_belt.desk(town, tmp_path / "book.db") as desk:
+        id = await desk.propose("a")
+        await desk.step(desk.decide)
+        assert await desk.state(id) == "reserved"
+        stored = await desk.look(id)
+        await desk.clock.advance(stored.expires_at_s - desk.clock.now() + 1)
+        await desk.step(desk.submit)
+        assert await _signed(desk, id) == [] and "it expired" in (await desk.look(id)).why
+        await desk.cancel(id)
+        await desk.until(id, "cancelled")
+        await desk.sound()
