@@ -31,13 +31,16 @@ class LeaseGuard:
         self.reason = "the lease has not been asked for yet"
         self._clock = clock
         self._held: base.Held | None = None
+        self._wall_end = 0.0
         self._last = last_token
         self._taken = False
 
     def token(self) -> int | None:
         """The fencing token while the lease is surely held; None: reserve nothing and sign nothing new."""
         held = self._held
-        return held.token if held is not None and self._clock.monotonic() < held.until_monotonic else None
+        if held is None or self._clock.monotonic() >= held.until_monotonic or self._clock.now() >= self._wall_end:
+            return None
+        return held.token
 
     def following(self) -> int | None:
         """The token under which what is already signed may be bumped or cancelled; None when another holder took over."""
@@ -49,6 +52,8 @@ class LeaseGuard:
         return self._held
 
     def hold(self, held: base.Held) -> None:
+        # By the wall too: a machine may have slept through the lease on a clock that stood still with it.
+        self._wall_end = self._clock.now() + held.until_monotonic - self._clock.monotonic()
         self._held, self._taken, self.reason = held, False, ""
         self._last = max(self._last, held.token)
 
@@ -107,7 +112,7 @@ class LeaseService:
     def _take(self, before: base.Held | None, held: base.Held) -> None:
         self.guard.hold(held)
         if before is None or before.token != held.token:
-            log.info("lease.held", token=held.token)
+            log.info("lease.held", fence=held.token)
             for bell in self._downstream:
                 bell.ring()
 

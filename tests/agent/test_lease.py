@@ -107,6 +107,36 @@ async def test_the_time_is_counted_from_before_the_request_was_sent(authority: A
     assert authority.until > authority.clock.monotonic()
 
 
+class WallClock(runtime.ManualClock):
+    """As on a system whose monotonic clock stands still while the machine sleeps: then only the wall tells."""
+
+    slept_s = 0.0
+
+    def now(self) -> float:
+        return super().now() + self.slept_s
+
+
+async def test_a_machine_that_slept_past_the_lease_signs_nothing_until_it_is_renewed() -> None:
+    clock = WallClock()
+    authority = Authority(clock)
+    kept = service(authority, "a")
+    await kept.step()
+    clock.slept_s = TTL_S * 0.81
+    assert kept.guard.token() is None
+    await kept.step()
+    assert kept.guard.token() == 1
+
+
+async def test_a_wall_clock_that_is_set_back_makes_no_lease_longer() -> None:
+    clock = WallClock()
+    kept = service(Authority(clock), "a")
+    await kept.step()
+    clock.slept_s = -7200
+    assert kept.guard.token() == 1
+    await clock.advance(TTL_S * 0.81)
+    assert kept.guard.token() is None
+
+
 async def test_an_answer_that_comes_later_than_the_lease_lasts_is_worth_nothing(authority: Authority) -> None:
     kept = service(authority, "a")
     authority.late_s = TTL_S + 1

@@ -6,6 +6,7 @@ import asyncio
 import os
 import random
 import signal
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -284,3 +285,8 @@ def test_backoff_grows_to_its_cap_and_starts_again() -> None:
         assert full / 2 <= delay <= full
     backoff.reset()
     assert backoff.next_s() <= 1.0
+
+
+def test_the_machines_clock_goes_on_while_the_machine_sleeps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "clock_gettime", {time.CLOCK_BOOTTIME: 5000.0, time.CLOCK_MONOTONIC: 40.0}.__getitem__)
+    assert runtime.SystemClock().monotonic() == 5000.0
