@@ -84,7 +84,7 @@ async def open_book(url: str, *, deployment: bytes) -> Book:
         raise errors.BadConfig(
             "the hub's store is neither SQLite nor PostgreSQL", value=dialect, cure='use "sqlite:///hub.db"'
         )
-    lock = _take_lock(Path(rest.removeprefix("/"))) if dialect == "sqlite" else None
+    lock = _take_lock(Path(rest.removeprefix("/")).resolve()) if dialect == "sqlite" else None
     full = f"{driver}://{rest}"
     writer = _engine(full, begin="BEGIN IMMEDIATE", size=1)
     book = Book(writer, _engine(full, begin="BEGIN", size=READERS, snapshot=True), lock)
@@ -160,6 +160,7 @@ def _take_lock(path: Path) -> int:
         raise errors.StoreError(
             "another process writes this store", value=str(path), cure="stop it, or give this hub another store"
         ) from None
+    databases.create(path)
     return handle
 
 

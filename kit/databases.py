@@ -105,7 +105,7 @@ class SQLite:
     def lock(self) -> None:
         path = self.path.with_name(self.path.name + ".lock")
         try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
             raise errors.StoreError(
                 "the book cannot be locked", value=str(error), cure="check path and permissions"
@@ -167,11 +167,21 @@ def _uri(path: Path, mode: str) -> str:
     return f"file:{quote(str(path.absolute()))}?mode={mode}"
 
 
+def create(path: Path) -> None:
+    """The empty file of a new book, for its user alone: what SQLite puts beside it is as open as the file. One that exists stays as it is."""
+    try:
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    except OSError:
+        return  # it exists, or SQLite says what is wrong
+
+
 def _connecting(path: Path, mode: str) -> type[sqlite3.Connection]:
     """The driver makes its connections through this class, which knows what the driver's address cannot say."""
 
     class TunedConnection(sqlite3.Connection):
         def __init__(self, database: str, **_: Any) -> None:
+            if mode == "rwc":
+                create(path)
             # isolation_level None: transactions begin where we say, not where the driver guesses.
             super().__init__(_uri(path, mode), uri=True, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
             columns.register(self)

@@ -188,3 +188,12 @@ async def test_a_hub_outlives_a_database_that_cuts_its_connections(
 async def test_a_database_that_nobody_serves_is_said_to_be_away(tmp_path: Path) -> None:
     with pytest.raises(errors.Transient, match="could not be written"):
         await book.open_book(f"postgresql://stakeside@/hub?host={tmp_path}", deployment=DEPLOYMENT)
+
+
+async def test_a_hubs_book_behind_a_link_has_one_writer_and_is_for_its_user_alone(tmp_path: Path) -> None:
+    (tmp_path / "link.db").symlink_to(tmp_path / "hub.db")
+    opened = await book.open_book(f"sqlite:///{tmp_path / 'hub.db'}", deployment=DEPLOYMENT)
+    assert (tmp_path / "hub.db").stat().st_mode & 0o777 == 0o600
+    with pytest.raises(errors.StoreError, match="another process writes"):
+        await book.open_book(f"sqlite:///{tmp_path / 'link.db'}", deployment=DEPLOYMENT)
+    await opened.close()

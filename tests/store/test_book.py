@@ -336,3 +336,23 @@ async def test_the_write_ahead_log_does_not_grow_with_the_book(tmp_path: Path) -
     wal = path.with_name("book.db-wal").stat().st_size
     await opened.close()
     assert wal < 8 << 20
+
+
+async def test_a_book_behind_a_link_has_one_writer(tmp_path: Path) -> None:
+    (tmp_path / "link.db").symlink_to(tmp_path / "book.db")
+    opened = await factory.open_book(f"sqlite:///{tmp_path / 'book.db'}")
+    with pytest.raises(errors.StoreError, match="in use by process"):
+        await factory.open_book(f"sqlite:///{tmp_path / 'link.db'}")
+    await opened.close()
+
+
+async def test_a_new_book_is_for_its_user_alone_and_an_old_one_stays_as_it_is(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        for name in ("old.db", "new.db"):
+            if name == "old.db":
+                (tmp_path / name).touch(0o640)
+            await (await factory.open_book(f"sqlite:///{tmp_path / name}")).close()
+    finally:
+        os.umask(before)
+    assert [(tmp_path / name).stat().st_mode & 0o777 for name in ("old.db", "new.db")] == [0o640, 0o600]
