@@ -8,8 +8,16 @@ import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cli import backup, serving
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    import sqlalchemy as sa
+
+    from kit import backups
 
 
 def register(subparsers: serving.Subparsers[argparse.ArgumentParser]) -> None:
@@ -19,6 +27,7 @@ def register(subparsers: serving.Subparsers[argparse.ArgumentParser]) -> None:
     parser.add_argument(
         "--force", action="store_true", help="keep a book that is there under another name and take its place"
     )
+    parser.add_argument("--reason", default="", help="why; an agent's book keeps it, with your user's name")
     parser.set_defaults(run=run)
 
 
@@ -26,7 +35,9 @@ def run(args: argparse.Namespace) -> int:
     from kit import backups, logs
 
     url, expect, kinds = backup.book_of(args)
-    done = asyncio.run(backups.restore(args.file, url, kinds, expect=expect, at_s=int(time.time()), force=args.force))
+    also = None if args.hub else _commanded(args.reason)
+    at_s = int(time.time())
+    done = asyncio.run(backups.restore(args.file, url, kinds, expect=expect, at_s=at_s, force=args.force, also=also))
     taken = datetime.fromtimestamp(done.manifest.taken_at_s, UTC).isoformat()
     lines = [f"{logs.safe_url(url)}: {done.manifest.rows} rows as they were at {taken}, digest {done.manifest.digest}"]
     if done.kept:
@@ -41,3 +52,19 @@ def run(args: argparse.Namespace) -> int:
         )
     sys.stdout.write("\n".join(lines) + "\n")
     return 0
+
+
+def _commanded(reason: str) -> Callable[[sa.Connection, backups.Restored], Awaitable[None]]:
+    """Who made the book again and why is a row of it, in the transaction that makes it."""
+    with serving.importing():
+        from agent import operations
+        from domain import errors
+        from store import commands, connection
+
+    if (refused := commands.reason_refused(reason)) is not None:
+        raise errors.BadConfig(refused.why, value=reason, cure="say why with --reason")
+
+    async def write(sync: sa.Connection, found: backups.Restored) -> None:
+        await commands.restored(connection.Connection(sync), found, by=operations.local_user(), reason=reason)
+
+    return write

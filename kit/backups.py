@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -149,10 +149,18 @@ def _read_manifest(sync: sa.Connection, file: Path) -> Manifest:
 
 
 async def restore(
-    file: Path, url: str, kinds: Sequence[books.Kind], *, expect: Mapping[str, str], at_s: int, force: bool = False
+    file: Path,
+    url: str,
+    kinds: Sequence[books.Kind],
+    *,
+    expect: Mapping[str, str],
+    at_s: int,
+    force: bool = False,
+    also: Callable[[sa.Connection, Restored], Awaitable[None]] | None = None,
 ) -> Done:
     """A book at `url`, marked as restored. Raises StoreError when the file does not have its digest or is a book of something else
-    than `expect` says, and when a book is there already; with `force` that one is kept aside."""
+    than `expect` says, and when a book is there already; with `force` that one is kept aside. `also` writes in the same transaction, when
+    the digest was found right."""
     manifest = await read_manifest(file)
     for key, value in expect.items():
         if manifest.facts.get(key) != value:
@@ -177,6 +185,8 @@ async def restore(
             return found
 
         restored = await databases.run(work)
+        if also is not None:
+            await also(place.sync, restored)
     return Done(restored, manifest, place.kept)
 
 

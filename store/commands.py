@@ -35,6 +35,7 @@ Kind = Literal[
     "principal-revoke",
     "rederive",
     "reindex",
+    "restore",
 ]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 LONGEST_REASON = 500
@@ -335,6 +336,18 @@ async def accept_restored(c: Connection, *, by: str, reason: str, at_s: float) -
     made = await add(
         c, principal=by, kind="accept-restored", subject="book", reason=reason, at_s=at_s,
         before={"latches": {latch.name: latch.reason for latch in set_}}, after={"latches": {}},
+    )  # fmt: skip
+    return Done(made)
+
+
+async def restored(c: Connection, found: backup.Restored, *, by: str, reason: str) -> Done | Refused:
+    """That somebody made this book from a backup: its first command that the backup does not have."""
+    if (refused := reason_refused(reason)) is not None:
+        return refused
+    made = await add(
+        c, principal=by, kind="restore", subject="book", reason=reason, at_s=found.restored_at_s,
+        before={"restored": found.number - 1},
+        after={"digest": found.digest, "restored": found.number, "taken_at_s": found.taken_at_s},
     )  # fmt: skip
     return Done(made)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -92,17 +94,32 @@ def test_a_book_is_backed_up_lost_and_restored(kind: str, folder: Path, capsys: 
     assert main.main(["restore", *flags, "b"]) == 2, "the book is still there"
     (folder / f"{kind}.db").unlink()
     capsys.readouterr()
-    assert main.main(["restore", *flags, "b"]) == 0
+    why = [] if kind == "hub" else ["--reason", "the disk died"]
+    assert main.main(["restore", *flags, *why, "b"]) == 0
     said = capsys.readouterr().out
     assert taken in said
     assert ("submit.restored" in said) == (kind == "agent")
     assert main.main(["store", "digest", f"sqlite:///{folder}/{kind}.db"]) == 0
-    assert capsys.readouterr().out.splitlines()[-1].split()[1] == taken
+    now = capsys.readouterr().out.splitlines()[-1].split()[1]
+    assert (now == taken) == (kind == "hub"), "an agent's book has a new row: who restored it"
+
+
+def test_who_restores_an_agents_book_says_why_and_stays_in_it(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.main(["backup", "--out", "b"]) == 0
+    taken = capsys.readouterr().out.split()[-1]
+    (folder / "agent.db").unlink()
+    assert main.main(["restore", "b"]) == 2
+    assert "reason" in capsys.readouterr().err and not (folder / "agent.db").exists()
+    assert main.main(["restore", "--reason", "the disk died", "b"]) == 0
+    with closing(sqlite3.connect(folder / "agent.db")) as c:
+        rows = c.execute("SELECT principal, kind, subject, reason, after FROM command").fetchall()
+    ((by, *row, after),) = rows
+    assert by.startswith("local:") and row == ["restore", "book", "the disk died"] and taken in after
 
 
 def test_by_force_the_book_that_was_there_is_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main.main(["backup", "--config", str(folder / "agent.toml"), "--out", "b"]) == 0
-    assert main.main(["restore", "--force", "b"]) == 0
+    assert main.main(["restore", "--force", "--reason", "a test", "b"]) == 0
     assert "agent.db.before-restore-1" in capsys.readouterr().out
     assert (folder / "agent.db.before-restore-1").exists()
 
@@ -110,6 +127,6 @@ def test_by_force_the_book_that_was_there_is_named(folder: Path, capsys: pytest.
 def test_a_hubs_backup_is_no_agents_book(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main.main(["backup", "--hub", "--out", "b"]) == 0
     (folder / "agent.db").unlink()
-    assert main.main(["restore", "b"]) == 2
+    assert main.main(["restore", "--reason", "a test", "b"]) == 2
     assert "no book" in capsys.readouterr().err
     assert not (folder / "agent.db").exists()

@@ -255,7 +255,7 @@ async def test_every_verb_asks_for_a_reason_that_can_be_printed(book: Book) -> N
             "adopt-gap": lambda **kw: commands.adopt_gap(c, gap, **kw),
             "accept-restored": lambda **kw: commands.accept_restored(c, **kw),
         }
-        others = {"principal-add", "principal-rotate", "principal-revoke", "rederive", "reindex"}
+        others = {"principal-add", "principal-rotate", "principal-revoke", "rederive", "reindex", "restore"}
         assert {*verbs, *others} == set(commands.KINDS)
         for verb in verbs.values():
             for reason in BAD_REASONS:
