@@ -103,6 +103,7 @@ async def serve(arguments: Arguments, *, stop: asyncio.Event, listening: Callabl
         supervisor = runtime.Supervisor([sealer, reloader], clock=clock)
         shown = status.Status(arguments.name, the_book, wires, clerk, sealer, supervisor, metrics=metrics)
         desk = leases.Desk(the_book, wires, clerk, clock=clock, metrics=metrics)
+        await desk.recall()
         the_api = api.Api(the_book, wires, taking, desk, clerk, sealer, tokens)
         the_feed = feed.Feed(the_book, news, stop, metrics=metrics)
         app = server.application(the_api, the_feed, shown, tokens, metrics=metrics, clock=clock)

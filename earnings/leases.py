@@ -1,13 +1,25 @@
 """Leases at the hub: who may sign for an account now. In: requests signed by the account's key. Out: signed grants, or refusals.
 
 The row, its token and the request's time commit in one transaction; the grant is signed after it, since nothing depends on that one: a
-holder that did not hear asks again and gets the same token. A database shared by several hub processes is the one authority, so its clock
-counts there; a SQLite hub counts on its own clock, which neither a step of the machine's time nor a restart turns back.
+holder that did not hear asks again and gets the same token. A database shared by several hub processes is the one authority.
+
+Two machines' clocks are never compared. A grant or a renewal changes the account's row; a hub process lets another holder take the
+account when it has itself seen the row unchanged for as long as the lease lasts, on its own monotonic clock (`Watch`).
+
+    No lease ends early for its holder. The holder counts from before it sent its request, the process from after the row was written, both
+    for the same time, and the holder leaves a fifth unused: only a monotonic clock that is wrong by a fifth could break this. A step of a
+    wall clock, the database's too, moves neither; a machine that stands still takes over later.
+    No lease outlasts its holder for long. A row that nobody renews is free one lease's time after the process saw it: for the process
+    that granted it that is when it ends, for another one or after a restart at most one lease's time after it looked. It looks at all
+    rows when it starts and at one whenever the account is asked for, which who stands by does every third of that time.
+
+`expires_ms` says when a lease would end by the clock on the wall, for people and for older hubs beside this one; here it only tells one
+grant from the next, so the mark it is counted from grows with every one. 0 is a lease that was given back.
 """
 
 from __future__ import annotations
 
-from typing import assert_never
+from typing import Any, assert_never
 
 import msgspec
 import sqlalchemy as sa
@@ -21,11 +33,12 @@ from earnings.seats import Seats
 from kit import faults, logs, runtime
 
 MAX_LEASES = 10_000
-"""Rows, one an account. Beyond it, rows that ended long ago make room: tokens are counted over all accounts, so none comes back."""
+"""Rows, one an account. Beyond it, rows that ended make room: tokens are counted over all accounts, so none comes back."""
 MAX_HOLDERS = 16
 """Holders of one account within the time a request can be replayed: agents that restart in a loop, not a table that grows."""
 FORGET_S = 2 * lease.SKEW_S
-"""After this a repeated request is refused by its age, so its time need not be kept."""
+"""After this a repeated request is refused by its age, so its time need not be kept. Nor a time this far ahead: it was taken while the
+clock was wrong, and would keep its holder out until then."""
 RATE = limits.Rate(per_s=20, burst=200)
 MAX_SOURCES = 4096
 FULL_RETRY_S = 60
@@ -34,15 +47,16 @@ log = logs.logger()
 
 
 class Row(msgspec.Struct, frozen=True):
-    """An account's lease as the book has it. Times are milliseconds of the lease clock."""
+    """An account's lease as the book has it. `ttl_ms` is how long the last grant lasts; 0 in rows of older hubs."""
 
     holder: bytes
     token: int
     expires_ms: int
+    ttl_ms: int
 
 
 class Granted(msgspec.Struct, frozen=True):
-    row: Row
+    token: int
     expires_in_s: int
 
 
@@ -57,41 +71,52 @@ class Ended(msgspec.Struct, frozen=True):
     """What should be renewed or released is not held any more."""
 
 
-def decide(row: Row | None, asked: lease.Request, *, now_ms: int, counter: int) -> Granted | Taken | Ended:
-    """The whole rule. `counter` is the highest token the hub has given to any account."""
-    live = row is not None and row.expires_ms > now_ms
+def decide(row: Row | None, asked: lease.Request, *, left_ms: int, counter: int) -> Granted | Taken | Ended:
+    """The whole rule. `left_ms` is how long the row may still be relied on, `counter` the highest token the hub has given to any account."""
+    live = row is not None and left_ms > 0
     if row is not None and live and row.holder != asked.holder:
-        return Taken(row.holder, -((now_ms - row.expires_ms) // 1000))
+        return Taken(row.holder, -(-left_ms // 1000))
     mine = row if live else None
     if asked.action == "acquire":
         token = _next(row, asked, counter) if mine is None or mine.token < asked.last_token else mine.token
-        return _until(asked, token, now_ms=now_ms, for_s=asked.ttl_s)
+        return Granted(token, asked.ttl_s)
     if mine is None or mine.token != asked.last_token:
         return Ended()
-    return _until(asked, mine.token, now_ms=now_ms, for_s=asked.ttl_s if asked.action == "renew" else 0)
-
-
-def _until(asked: lease.Request, token: int, *, now_ms: int, for_s: int) -> Granted:
-    return Granted(Row(asked.holder, token, now_ms + 1000 * for_s), for_s)
+    return Granted(mine.token, asked.ttl_s if asked.action == "renew" else 0)
 
 
 def _next(row: Row | None, asked: lease.Request, counter: int) -> int:
     return max(counter, 0 if row is None else row.token, asked.last_token) + 1
 
 
-class LeaseClock:
-    """Milliseconds that never go back: from the machine's time at the first look, on by the monotonic clock; `high` is the highest time
-    the book has seen, so that a restart with a wrong clock ends no lease early."""
+Key = tuple[int, bytes]
+"""Chain and account."""
 
-    def __init__(self, clock: runtime.Clock) -> None:
-        self._clock = clock
-        self._offset_ms: int | None = None
 
-    def now_ms(self, high: int) -> int:
-        elapsed = int(self._clock.monotonic() * 1000)
-        if self._offset_ms is None:
-            self._offset_ms = max(int(self._clock.now() * 1000), high) - elapsed
-        return max(elapsed + self._offset_ms, high)
+class Watch:
+    """Since when this process has seen each row as it is. Times are milliseconds of its own monotonic clock."""
+
+    def __init__(self) -> None:
+        self._seen: dict[Key, tuple[Row, int]] = {}
+
+    def left_ms(self, key: Key, row: Row, *, now_ms: int, mark_ms: int) -> int:
+        """How long a row of the book may still be relied on. `mark_ms` is the book's mark; only rows of older hubs need it."""
+        if row.expires_ms == 0:
+            return 0
+        seen = self._seen.get(key)
+        if seen is None or seen[0] != row:
+            seen = (row, now_ms + max(row.ttl_ms, row.expires_ms - mark_ms))
+            self._seen[key] = seen
+        return max(0, seen[1] - now_ms)
+
+    def granted(self, key: Key, row: Row, *, now_ms: int) -> None:
+        """Ours, and committed: seen at the moment at which it was decided."""
+        self._seen[key] = (row, now_ms + row.ttl_ms)
+
+    def keep(self, keys: set[Key]) -> None:
+        """Forget rows that are not in the book any more."""
+        for key in self._seen.keys() - keys:
+            del self._seen[key]
 
 
 class Desk:
@@ -110,7 +135,7 @@ class Desk:
         self._wires = wires
         self._clerk = clerk
         self._clock = clock
-        self._time = LeaseClock(clock)
+        self._watch = Watch()
         self._metrics = metrics
         self._buckets = limits.Buckets(RATE, most=MAX_SOURCES)
 
@@ -141,8 +166,8 @@ class Desk:
                     f"holder {lease.shown(holder)} has this account for {for_s} more seconds",
                     retry_after_s=max(1, for_s),
                 )
-            case Granted(row, expires_in_s):
-                grant = lease.Grant(digest, asked.account, asked.holder, row.token, expires_in_s)
+            case Granted(token, expires_in_s):
+                grant = lease.Grant(digest, asked.account, asked.holder, token, expires_in_s)
             case _:
                 assert_never(outcome)
         deployment = self._wires.seats.deployment
@@ -153,39 +178,75 @@ class Desk:
     async def _settle(self, asked: lease.Request) -> tuple[Granted | Taken | Ended | Refused, int]:
         """What the book says, and the highest receipt number (which chooses the key that vouches)."""
         wall_s = int(self._clock.now())
+        key, after = (asked.chain_id, asked.account), None
         async with self._book.write() as c:
             number = await receipts.highest(c)
             refused = await _note(c, asked, wall_s)
             if refused is not None:
                 return refused, number
-            high, counter = await _mark(c, "lease_clock"), await _mark(c, "lease_token")
-            now_ms = max(high, await self._now_ms(c, high))
+            mark_ms, counter = await _mark(c, "lease_clock"), await _mark(c, "lease_token")
+            now_ms = self._now_ms()
             row = await _row(c, asked)
-            if row is None and not await _room(c, now_ms):
+            if row is None and not await self._room(c, now_ms=now_ms, mark_ms=mark_ms):
                 return Refused(503, "too many leases", "no more accounts fit", retry_after_s=FULL_RETRY_S), number
-            outcome = decide(row, asked, now_ms=now_ms, counter=counter)
-            await _put_mark(c, "lease_clock", now_ms)
+            left_ms = 0 if row is None else self._watch.left_ms(key, row, now_ms=now_ms, mark_ms=mark_ms)
+            outcome = decide(row, asked, left_ms=left_ms, counter=counter)
             if isinstance(outcome, Granted):
-                await _save(c, asked, row, outcome.row)
-                if row is None or row.token != outcome.row.token:
+                mark_ms = max(mark_ms + 1, await self._wall_ms(c))
+                after = _after(asked, outcome, mark_ms=mark_ms)
+                await _put_mark(c, "lease_clock", mark_ms)
+                await _save(c, asked, row, after)
+                if row is None or row.token != outcome.token:
                     await _put_mark(c, "lease_token", counter + 1)
             faults.point("hub.before_commit")
         faults.point("hub.after_commit")
-        if isinstance(outcome, Granted) and (row is None or row.token != outcome.row.token):
+        if after is not None:
+            self._watch.granted(key, after, now_ms=now_ms)
+        if after is not None and (row is None or row.token != after.token):
             log.info(
                 "hub.lease",
                 chain=asked.chain_id,
                 account=asked.account,
                 holder=lease.shown(asked.holder),
-                token=outcome.row.token,
+                token=after.token,
             )
         return outcome, number
 
-    async def _now_ms(self, c: book.Connection, high: int) -> int:
+    async def recall(self) -> None:
+        """Look at every row, so that leases of dead holders end one lease's time from now."""
+        async with self._book.write() as c:
+            await self._look(c, now_ms=self._now_ms(), mark_ms=await _mark(c, "lease_clock"))
+
+    async def _look(self, c: book.Connection, *, now_ms: int, mark_ms: int) -> list[Key]:
+        """Every row; the answer is those whose time is over."""
+        rows = {(found.chain_id, found.account): _read(found) for found in await c.execute(sa.select(tables.lease))}
+        self._watch.keep(set(rows))
+        return [key for key, row in rows.items() if not self._watch.left_ms(key, row, now_ms=now_ms, mark_ms=mark_ms)]
+
+    async def _room(self, c: book.Connection, *, now_ms: int, mark_ms: int) -> bool:
+        """Whether one more account fits, after leases that ended have made room."""
+        table = tables.lease
+        count = await c.scalar(sa.select(sa.func.count()).select_from(table)) or 0
+        if count < MAX_LEASES:
+            return True
+        over = await self._look(c, now_ms=now_ms, mark_ms=mark_ms)
+        for chain_id, account in over:
+            await c.execute(table.delete().where(table.c.chain_id == chain_id, table.c.account == account))
+        return bool(over)
+
+    def _now_ms(self) -> int:
+        return int(self._clock.monotonic() * 1000)
+
+    async def _wall_ms(self, c: book.Connection) -> int:
         if c.dialect.name != "postgresql":
-            return self._time.now_ms(high)
+            return int(self._clock.now() * 1000)
         now = await c.scalar(sa.text("SELECT CAST(floor(extract(epoch FROM clock_timestamp()) * 1000) AS bigint)"))
         return int(now)
+
+
+def _after(asked: lease.Request, granted: Granted, *, mark_ms: int) -> Row:
+    ttl_ms = 1000 * granted.expires_in_s
+    return Row(asked.holder, granted.token, mark_ms + ttl_ms if ttl_ms else 0, 1000 * asked.ttl_s)
 
 
 def read_request(data: bytes, seats: Seats, *, now_s: int) -> tuple[lease.Request, bytes] | Refused:
@@ -221,7 +282,8 @@ def read_request(data: bytes, seats: Seats, *, now_s: int) -> tuple[lease.Reques
 async def _note(c: book.Connection, asked: lease.Request, wall_s: int) -> Refused | None:
     """Keep the request's time; refuse one that is not newer than the holder's last."""
     table = tables.lease_seen
-    await c.execute(table.delete().where(table.c.issued_at_s < wall_s - FORGET_S))
+    at_s = table.c.issued_at_s
+    await c.execute(table.delete().where(sa.or_(at_s < wall_s - FORGET_S, at_s > wall_s + FORGET_S)))
     of_account = sa.and_(table.c.chain_id == asked.chain_id, table.c.account == asked.account)
     rows = (await c.execute(sa.select(table.c.holder, table.c.issued_at_s).where(of_account))).all()
     seen = {row.holder: row.issued_at_s for row in rows}
@@ -251,24 +313,18 @@ async def _row(c: book.Connection, asked: lease.Request) -> Row | None:
     found = (
         await c.execute(sa.select(table).where(table.c.chain_id == asked.chain_id, table.c.account == asked.account))
     ).one_or_none()
-    return None if found is None else Row(found.holder, found.token, found.expires_ms)
+    return None if found is None else _read(found)
 
 
-async def _room(c: book.Connection, now_ms: int) -> bool:
-    """Whether one more account fits, after leases that ended long ago have made room."""
-    table = tables.lease
-    count = await c.scalar(sa.select(sa.func.count()).select_from(table)) or 0
-    if count < MAX_LEASES:
-        return True
-    gone = await c.execute(table.delete().where(table.c.expires_ms < now_ms - 1000 * FORGET_S))
-    return gone.rowcount > 0
+def _read(found: sa.Row[Any]) -> Row:
+    return Row(found.holder, found.token, found.expires_ms, found.ttl_ms)
 
 
 async def _save(c: book.Connection, asked: lease.Request, before: Row | None, after: Row) -> None:
     table = tables.lease
     if before is not None and after.token < before.token:
         raise errors.StoreError("a lease's token would go back", value=(before.token, after.token))
-    values = {"holder": after.holder, "token": after.token, "expires_ms": after.expires_ms}
+    values = {"holder": after.holder, "token": after.token, "expires_ms": after.expires_ms, "ttl_ms": after.ttl_ms}
     if before is None:
         await c.execute(table.insert().values(chain_id=asked.chain_id, account=asked.account, **values))
         return

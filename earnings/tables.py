@@ -22,8 +22,8 @@ meta = sa.Table(
     sa.Column("value", sa.LargeBinary, nullable=False),
     **_STRICT,
 )
-"""`deployment` (32 bytes), `document` (JSON of the document last accepted), `lease_clock` and `lease_token` (8 bytes each: the latest
-millisecond and the highest token of leases). All but the first are updated."""
+"""`deployment` (32 bytes), `document` (JSON of the document last accepted), `lease_clock` and `lease_token` (8 bytes each: the time
+of the last grant in milliseconds, which grows with every one, and the highest token of leases). All but the first are updated."""
 
 statement = sa.Table(
     "hub_statement",
@@ -192,10 +192,12 @@ lease = sa.Table(
     sa.Column("holder", columns.Bytes(32), nullable=False),
     sa.Column("token", columns.Whole, nullable=False),
     sa.Column("expires_ms", columns.Whole, nullable=False),
+    sa.Column("ttl_ms", columns.Whole, nullable=False, server_default=sa.text("0")),
     sa.Index("hub_lease_end", "expires_ms"),
     **_STRICT,
 )
-"""Who signs for an account (updated). A row whose time is over is kept for its token until room is needed."""
+"""Who signs for an account (updated). `ttl_ms` is how long the last grant lasts, 0 in rows of older hubs. A row whose time is over is kept
+until room is needed."""
 
 lease_seen = sa.Table(
     "hub_lease_seen",

@@ -64,6 +64,7 @@ def at_hub(
     document: deployment.Document | None = None,
     ttl_s: int = 60,
     last_token: int = 0,
+    clock: runtime.Clock | None = None,
 ) -> hub_leases.HubLeases:
     return hub_leases.HubLeases(
         http.HubClient(url, session=session, token=None),
@@ -72,7 +73,7 @@ def at_hub(
         chain_id=factory.CHAIN,
         holder=holder(name),
         ttl_s=ttl_s,
-        clock=runtime.SystemClock(),
+        clock=clock or runtime.SystemClock(),
         last_token=last_token,
     )
 
@@ -210,6 +211,23 @@ async def test_an_honest_grant_passes_the_same_way() -> None:
             clock=runtime.SystemClock(),
         )
         assert (await asking.acquire()).token == 1
+
+
+class WrongClock(runtime.SystemClock):
+    wrong_s = 0.0
+
+    def now(self) -> float:
+        return super().now() + self.wrong_s
+
+
+async def test_who_asked_in_a_wrong_time_asks_in_the_right_one_again(tmp_path: Path) -> None:
+    clock = WrongClock()
+    async with hub.running(tmp_path, clock=clock) as h:
+        asking = at_hub(h.url, h.session, "a", clock=clock)
+        clock.wrong_s = 7200
+        held = await asking.acquire()
+        clock.wrong_s = 0
+        assert (await asking.renew(held)).token == held.token
 
 
 async def test_a_hub_of_another_deployment_is_asked_again_later_and_named(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +12,14 @@ import msgspec
 import pytest
 
 from domain import hashing, lease, signatures
-from earnings import leases, limits
+from earnings import book, leases, limits, tables
 from kit import runtime
 from tests.earnings import factory, hub
 from tests.store import postgres
 
 DEPLOYMENT = factory.document().digest()
 ACCOUNT = factory.key(7)
-A, B = (lease.holder_of(name, random=bytes([n]) * 24) for n, name in enumerate(("agent-a", "agent-b")))
+A, B, C = (lease.holder_of(name, random=bytes([n]) * 24) for n, name in enumerate(("agent-a", "agent-b", "agent-c")))
 
 
 class WallClock(runtime.SystemClock):
@@ -195,15 +197,16 @@ async def until_taken(asker: Asker) -> int:
     return await hub.until(attempt)
 
 
-async def test_a_restart_neither_shortens_nor_lengthens_a_lease(tmp_path: Path) -> None:
+async def test_a_restart_ends_no_lease_early_and_holds_a_dead_ones_account_for_its_time_only(tmp_path: Path) -> None:
     clock = WallClock()
     async with hub.running(tmp_path, clock=clock) as h:
         token = await Asker(h, clock).token("acquire", A, ttl_s=60)
     clock.passed_s += 40
     async with hub.running(tmp_path, clock=clock) as h:
         asker = Asker(h, clock)
+        clock.passed_s += 59
         assert await asker.refused("acquire", B) == (409, "lease held")
-        clock.passed_s += 21
+        clock.passed_s += 2
         assert await asker.token("acquire", B) > token
 
 
@@ -220,16 +223,134 @@ async def test_a_step_of_the_machines_time_ends_no_lease_early(tmp_path: Path, w
         assert (await asker.ask("acquire", B))[0] == 200
 
 
-async def test_a_restart_with_a_clock_that_went_back_ends_no_lease_early(tmp_path: Path) -> None:
+@pytest.mark.parametrize("wrong_s", [-7200.0, 7200.0])
+async def test_a_restart_with_a_wrong_clock_ends_no_lease_early(tmp_path: Path, wrong_s: float) -> None:
     clock = WallClock()
     async with hub.running(tmp_path, clock=clock) as h:
         await Asker(h, clock).token("acquire", A, ttl_s=60)
-    clock.wrong_s = -7200
+    clock.wrong_s = wrong_s
     async with hub.running(tmp_path, clock=clock) as h:
         asker = Asker(h, clock)
         assert await asker.refused("acquire", B) == (409, "lease held")
         clock.passed_s += 61
         assert (await asker.ask("acquire", B))[0] == 200
+
+
+JUMPS_S = [-7200, 3600, 7200]
+
+
+@contextlib.asynccontextmanager
+async def hubs(
+    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, count: int
+) -> AsyncIterator[tuple[WallClock, list[hub.Hub]]]:
+    """Hub processes on one store, whose database tells the time of the clock."""
+    clock = WallClock()
+
+    async def wall_ms(_desk: leases.Desk, _c: object) -> int:
+        return int(clock.now() * 1000)
+
+    monkeypatch.setattr(leases.Desk, "_wall_ms", wall_ms)
+    async with contextlib.AsyncExitStack() as stack:
+        made: list[hub.Hub] = []
+        for number in range(count):
+            folder = tmp_path / f"hub{number}"
+            folder.mkdir(exist_ok=True)
+            made.append(await stack.enter_async_context(hub.running(folder, store=store, clock=clock)))
+        yield clock, made
+
+
+@pytest.mark.parametrize("jump_s", JUMPS_S)
+async def test_a_wrong_time_for_one_request_neither_ends_a_lease_nor_freezes_the_next(
+    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jump_s: int
+) -> None:
+    async with hubs(store, tmp_path, monkeypatch, count=1) as (clock, (h,)):
+        clock.wrong_s = jump_s
+        await Asker(h, clock).token("acquire", A, ttl_s=60)
+        clock.wrong_s = 0
+        asker = Asker(h, clock)
+        clock.passed_s += 59
+        assert await asker.refused("acquire", B) == (409, "lease held")
+        clock.passed_s += 2
+        second = await asker.token("acquire", B, ttl_s=60)
+        clock.wrong_s = jump_s
+        assert await Asker(h, clock).refused("acquire", A) == (409, "lease held")
+        clock.wrong_s = 0
+        clock.passed_s += 61
+        assert await asker.token("acquire", C) > second
+
+
+async def test_a_holder_that_asked_in_a_wrong_time_is_heard_in_the_right_one(store: str, tmp_path: Path) -> None:
+    clock = WallClock()
+    async with hub.running(tmp_path, store=store, clock=clock) as h:
+        clock.wrong_s = 3600
+        token = await Asker(h, clock).token("acquire", A)
+        clock.wrong_s = 0
+        clock.passed_s += 1
+        assert await Asker(h, clock).token("renew", A, last_token=token) == token
+
+
+@pytest.mark.parametrize("jump_s", JUMPS_S)
+async def test_two_hubs_whose_times_differ_by_hours_are_still_one_authority(
+    tmp_path: Path, postgres_server: postgres.Server, monkeypatch: pytest.MonkeyPatch, jump_s: int
+) -> None:
+    store = postgres_server.empty()
+    async with hubs(store, tmp_path, monkeypatch, count=2) as (clock, (one, two)):
+        token = await Asker(one, clock).token("acquire", A, ttl_s=60)
+        clock.passed_s += 30
+        assert await Asker(two, clock).refused("acquire", B) == (409, "lease held")
+        clock.passed_s += 20
+        assert await Asker(one, clock).token("renew", A, ttl_s=60, last_token=token) == token
+        clock.wrong_s = jump_s
+        assert await Asker(two, clock).refused("acquire", C) == (409, "lease held"), "the other's renewal counts"
+        clock.wrong_s = 0
+        clock.passed_s += 59
+        asker = Asker(two, clock)
+        assert await asker.refused("acquire", B) == (409, "lease held")
+        clock.passed_s += 2
+        second = await asker.token("acquire", B, ttl_s=60)
+        assert second > token
+        asker = Asker(one, clock)
+        assert await asker.refused("renew", A, last_token=token) == (409, "lease held")
+        clock.passed_s += 61
+        assert await asker.token("acquire", A, last_token=token) > second
+
+
+@pytest.mark.parametrize("jump_s", JUMPS_S)
+async def test_a_restart_after_a_wrong_time_holds_an_account_for_a_leases_time_at_most(
+    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jump_s: int
+) -> None:
+    async with hubs(store, tmp_path, monkeypatch, count=1) as (clock, (h,)):
+        clock.wrong_s = jump_s
+        token = await Asker(h, clock).token("acquire", A, ttl_s=60)
+    monkeypatch.undo()
+    async with hubs(store, tmp_path, monkeypatch, count=1) as (clock, (h,)):
+        asker = Asker(h, clock)
+        clock.passed_s += 59
+        assert await asker.refused("acquire", B) == (409, "lease held")
+        clock.passed_s += 2
+        assert await asker.token("acquire", B) > token
+
+
+async def test_a_lease_of_a_hub_before_keeps_what_is_left_of_it(store: str, tmp_path: Path) -> None:
+    """What an older hub wrote: an end by the clock on the wall, and no time."""
+    clock, mark_ms = WallClock(), 1_700_000_000_000
+    the_book = await book.open_book(store, deployment=DEPLOYMENT)
+    async with the_book.write() as c:
+        await book.put_meta(c, "lease_clock", mark_ms.to_bytes(8, "big"))
+        for number, end_ms in ((7, mark_ms + 40_000), (8, mark_ms - 1)):
+            await c.execute(
+                tables.lease.insert().values(
+                    chain_id=factory.CHAIN, account=factory.key(number).address, holder=A, token=3, expires_ms=end_ms
+                )
+            )
+    await the_book.close()
+    async with hub.running(tmp_path, store=store, clock=clock) as h:
+        asker = Asker(h, clock)
+        assert await Asker(h, clock, key=factory.key(8)).token("acquire", B) > 3
+        clock.passed_s += 39
+        assert await asker.refused("acquire", B) == (409, "lease held")
+        clock.passed_s += 2
+        assert await asker.token("acquire", B) > 3
 
 
 async def test_the_table_of_accounts_is_bounded_and_a_full_one_forgets_ended_leases_only(
@@ -241,7 +362,7 @@ async def test_the_table_of_accounts_is_bounded_and_a_full_one_forgets_ended_lea
         tokens = [await Asker(h, clock, key=factory.key(60 + n)).token("acquire", A, ttl_s=10) for n in range(3)]
         late = Asker(h, clock, key=factory.key(63))
         assert await late.refused("acquire", A) == (503, "too many leases")
-        clock.passed_s += 10 + leases.FORGET_S + 1
+        clock.passed_s += 11
         assert await late.token("acquire", A) > max(tokens)
         again = await Asker(h, clock, key=factory.key(60)).token("acquire", B)
         assert again > max(tokens), "a forgotten account's token does not come back"
@@ -292,11 +413,10 @@ def test_the_rule_holds_whatever_the_row_says() -> None:
     def asked(action: lease.Action, last: int) -> lease.Request:
         return lease.Request(action, 1, ACCOUNT.address, A, 60, 0, last)
 
-    live, over = leases.Row(A, 7, 5_000), leases.Row(A, 7, 1_000)
-    again = leases.decide(live, asked("acquire", 9), now_ms=1_000, counter=3)
-    assert isinstance(again, leases.Granted) and again.row.token == 10, "the book knows more than a restored hub"
-    assert leases.decide(live, asked("renew", 6), now_ms=1_000, counter=7) == leases.Ended()
-    assert leases.decide(over, asked("renew", 7), now_ms=1_000, counter=7) == leases.Ended(), "over at its very end"
-    assert leases.decide(None, asked("release", 7), now_ms=1_000, counter=7) == leases.Ended()
-    others = leases.Row(B, 7, 1_001)
-    assert leases.decide(others, asked("acquire", 0), now_ms=1_000, counter=7) == leases.Taken(B, 1)
+    row, others = leases.Row(A, 7, 5_000, 60_000), leases.Row(B, 7, 5_000, 60_000)
+    again = leases.decide(row, asked("acquire", 9), left_ms=1, counter=3)
+    assert again == leases.Granted(10, 60), "the book knows more than a restored hub"
+    assert leases.decide(row, asked("renew", 6), left_ms=1, counter=7) == leases.Ended()
+    assert leases.decide(row, asked("renew", 7), left_ms=0, counter=7) == leases.Ended(), "over at its very end"
+    assert leases.decide(None, asked("release", 7), left_ms=0, counter=7) == leases.Ended()
+    assert leases.decide(others, asked("acquire", 0), left_ms=1, counter=7) == leases.Taken(B, 1)

@@ -62,8 +62,10 @@ class HubLeases:
 
     async def _ask(self, action: lease.Action) -> base.Held:
         sent = self._clock.monotonic()
-        # Strictly newer than the one before, also within one second: the hub refuses repetitions by it.
-        self._issued_at_s = max(int(self._clock.now()), self._issued_at_s + 1)
+        # Strictly newer than the one before, also within one second: the hub refuses repetitions by it. Unless that one was sent in a
+        # wrong time: the hub takes the right one only.
+        now_s = int(self._clock.now())
+        self._issued_at_s = now_s if self._issued_at_s > now_s + lease.SKEW_S else max(now_s, self._issued_at_s + 1)
         request = lease.Request(
             action=action,
             chain_id=self._chain_id,
