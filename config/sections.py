@@ -12,6 +12,8 @@ Count = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=2000)]
 Amount = Annotated[str, msgspec.Meta(pattern=r"\A(?:0|[1-9][0-9]{0,77})\Z")]
 
+Address = Annotated[str, msgspec.Meta(pattern=r"\A0x[0-9a-fA-F]{40}\Z")]
+
 
 class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Base of every table."""

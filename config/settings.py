@@ -164,6 +164,12 @@ class CapsSection(_Section, frozen=True):
     max_growth_bps: Annotated[int, msgspec.Meta(ge=0, le=2**53)] | None = None
 
 
+class LeasesSection(_Section, frozen=True):
+    """`accounts` are those that agents may hold a lease of; None: anybody's, as long as there is room."""
+
+    accounts: tuple[sections.Address, ...] | None = None
+
+
 class HubSettings(_Section, frozen=True):
     """`hub.toml`. `receipts` is the signer table of the key that signs receipts, or a list of them while the document moves from one key
     to the next."""
@@ -174,6 +180,7 @@ class HubSettings(_Section, frozen=True):
     web: HubWebSection = HubWebSection()
     consumers: ConsumersSection | None = None
     caps: CapsSection = CapsSection()
+    leases: LeasesSection = LeasesSection()
     log: LogSection = LogSection()
 
     @property

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from config import deployments, settings
-from domain import deployment, errors
+from domain import deployment, errors, hashing
 from earnings import book, caps, intake, leases, limits, notices, receipts, sealing, seats, votes
 from earnings.bodies import Wants
 from earnings.metrics import Metrics
@@ -36,6 +36,8 @@ class Arguments(msgspec.Struct, frozen=True):
     reread: Callable[[], deployment.Document] | None = None
     rate: limits.Rate = limits.Rate()
     caps: tuple[sealing.Cap, ...] = ()
+    accounts: frozenset[bytes] | None = None
+    """Whose leases are granted, None for anybody's."""
     clock: runtime.Clock = runtime.SystemClock()
     tls: tls.Context | None = None
     health_port: int | None = None
@@ -75,6 +77,7 @@ def assemble(loaded: settings.HubSettings) -> Arguments:
         tokens_file=None if loaded.consumers is None else loaded.consumers.tokens_file,
         reread=lambda: deployments.load(loaded.deployment.document),
         caps=caps.build(loaded.caps.max_reward_growth, max_growth_bps=loaded.caps.max_growth_bps),
+        accounts=None if loaded.leases.accounts is None else frozenset(map(hashing.unhex, loaded.leases.accounts)),
         tls=None if loaded.web.tls is None else tls.server(tls_files(loaded.web.tls)),
         health_port=None if loaded.web.tls is None else loaded.web.tls.health_port,
     )
@@ -102,7 +105,7 @@ async def serve(arguments: Arguments, *, stop: asyncio.Event, listening: Callabl
         await sealer.recall()
         supervisor = runtime.Supervisor([sealer, reloader], clock=clock)
         shown = status.Status(arguments.name, the_book, wires, clerk, sealer, supervisor, metrics=metrics)
-        desk = leases.Desk(the_book, wires, clerk, clock=clock, metrics=metrics)
+        desk = leases.Desk(the_book, wires, clerk, accounts=arguments.accounts, clock=clock, metrics=metrics)
         await desk.recall()
         the_api = api.Api(the_book, wires, taking, desk, clerk, sealer, tokens)
         the_feed = feed.Feed(the_book, news, stop, metrics=metrics)

@@ -41,6 +41,7 @@ async def check(loaded: settings.HubSettings) -> list[Check]:
         *done,
         await _try("receipts", _receipts(arguments, places)),
         await _try("consumers", _consumers(arguments)),
+        Check("leases", True, _leases(arguments)),
         await _try("book", _book(arguments, places)),
     ]
 
@@ -76,6 +77,12 @@ async def _receipts(arguments: app.Arguments, places: seats.Seats) -> str:
 async def _consumers(arguments: app.Arguments) -> str:
     tokens = guard.Tokens(arguments.tokens_file)
     return f"{len(tokens)} tokens" if arguments.tokens_file is not None else "none: nobody can read statements"
+
+
+def _leases(arguments: app.Arguments) -> str:
+    if arguments.accounts is None:
+        return "for anybody's account, as long as there is room; leases.accounts would name yours"
+    return f"for {len(arguments.accounts)} accounts"
 
 
 async def _book(arguments: app.Arguments, places: seats.Seats) -> str:

@@ -25,7 +25,7 @@ import msgspec
 import sqlalchemy as sa
 
 from domain import errors, hashing, lease, signatures
-from earnings import book, ingest, limits, receipts, tables
+from earnings import bodies, book, ingest, limits, receipts, tables
 from earnings.ingest import Refused
 from earnings.intake import Wires
 from earnings.metrics import Metrics
@@ -42,6 +42,8 @@ clock was wrong, and would keep its holder out until then."""
 RATE = limits.Rate(per_s=20, burst=200)
 MAX_SOURCES = 4096
 FULL_RETRY_S = 60
+LOOK_MS = 1000
+"""How often all rows of a full table are looked at."""
 
 log = logs.logger()
 
@@ -128,14 +130,17 @@ class Desk:
         wires: Wires,
         clerk: receipts.Clerk,
         *,
+        accounts: frozenset[bytes] | None,
         clock: runtime.Clock,
         metrics: Metrics,
     ) -> None:
+        self._accounts = accounts
         self._book = the_book
         self._wires = wires
         self._clerk = clerk
         self._clock = clock
         self._watch = Watch()
+        self._look_again_ms = 0
         self._metrics = metrics
         self._buckets = limits.Buckets(RATE, most=MAX_SOURCES)
 
@@ -153,7 +158,9 @@ class Desk:
         if isinstance(read, Refused):
             return read
         asked, digest = read
-        outcome, number = await self._settle(asked)
+        if self._accounts is not None and asked.account not in self._accounts:
+            return Refused(403, "account not listed", "leases.accounts of this hub does not list the account")
+        outcome, number = await self._settle(asked, source)
         match outcome:
             case Refused():
                 return outcome
@@ -175,7 +182,7 @@ class Desk:
         signature = await self._clerk.vouch(grant_digest, self._wires.seats, number=number + 1)
         return lease.grant_to_wire(grant, chain_id=asked.chain_id, deployment=deployment, signature=signature)
 
-    async def _settle(self, asked: lease.Request) -> tuple[Granted | Taken | Ended | Refused, int]:
+    async def _settle(self, asked: lease.Request, source: str) -> tuple[Granted | Taken | Ended | Refused, int]:
         """What the book says, and the highest receipt number (which chooses the key that vouches)."""
         wall_s = int(self._clock.now())
         key, after = (asked.chain_id, asked.account), None
@@ -187,7 +194,7 @@ class Desk:
             mark_ms, counter = await _mark(c, "lease_clock"), await _mark(c, "lease_token")
             now_ms = self._now_ms()
             row = await _row(c, asked)
-            if row is None and not await self._room(c, now_ms=now_ms, mark_ms=mark_ms):
+            if row is None and not await self._room(c, source, now_ms=now_ms, mark_ms=mark_ms):
                 return Refused(503, "too many leases", "no more accounts fit", retry_after_s=FULL_RETRY_S), number
             left_ms = 0 if row is None else self._watch.left_ms(key, row, now_ms=now_ms, mark_ms=mark_ms)
             outcome = decide(row, asked, left_ms=left_ms, counter=counter)
@@ -223,12 +230,18 @@ class Desk:
         self._watch.keep(set(rows))
         return [key for key, row in rows.items() if not self._watch.left_ms(key, row, now_ms=now_ms, mark_ms=mark_ms)]
 
-    async def _room(self, c: book.Connection, *, now_ms: int, mark_ms: int) -> bool:
-        """Whether one more account fits, after leases that ended have made room."""
+    async def _room(self, c: book.Connection, source: str, *, now_ms: int, mark_ms: int) -> bool:
+        """Whether one more account fits, after leases that ended have made room. Accounts of the settings always fit; of the others,
+        those that come without a token leave half of the room to those with one."""
+        if self._accounts is not None:
+            return True
         table = tables.lease
         count = await c.scalar(sa.select(sa.func.count()).select_from(table)) or 0
-        if count < MAX_LEASES:
+        if count < (MAX_LEASES if bodies.by_token(source) else MAX_LEASES // 2):
             return True
+        if now_ms < self._look_again_ms:
+            return False
+        self._look_again_ms = now_ms + LOOK_MS
         over = await self._look(c, now_ms=now_ms, mark_ms=mark_ms)
         for chain_id, account in over:
             await c.execute(table.delete().where(table.c.chain_id == chain_id, table.c.account == account))

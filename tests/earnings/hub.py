@@ -34,10 +34,10 @@ class Hub:
         self.session = session
         self.stop = stop
 
-    async def post(self, path: str, value: object) -> tuple[int, Any]:
+    async def post(self, path: str, value: object, *, token: str | None = None) -> tuple[int, Any]:
         """Status and parsed answer."""
         data = value if isinstance(value, bytes) else wire.encode(value)
-        async with self.session.post(self.url + path, data=io.BytesIO(data)) as response:
+        async with self.session.post(self.url + path, data=io.BytesIO(data), headers=_auth(token)) as response:
             body = await response.read()
             return response.status, msgspec.json.decode(body) if body else None
 
@@ -123,6 +123,7 @@ async def running(
     keys_: tuple[keys.LocalKey, ...] = (factory.HUB,),
     rate: limits.Rate = FAST,
     caps: tuple[sealing.Cap, ...] = (),
+    accounts: frozenset[bytes] | None = None,
     reread: Callable[[], deployment.Document] | None = None,
     store: str | None = None,
     clock: runtime.Clock | None = None,
@@ -143,6 +144,7 @@ async def running(
         tokens_file=tokens,
         rate=rate,
         caps=caps,
+        accounts=accounts,
         reread=reread,
         clock=clock or runtime.SystemClock(),
         tls=context,

@@ -45,7 +45,7 @@ def test_everything_is_tried_and_nothing_is_written(folder: Path, capsys: pytest
     before = {path.name for path in folder.iterdir()}
     code, checks = check(folder, capsys)
     assert code == 0, checks
-    assert set(checks) == {"configuration", "tls", "receipts", "consumers", "book"}
+    assert set(checks) == {"configuration", "tls", "receipts", "consumers", "leases", "book"}
     assert "127.0.0.1" in checks["tls"]["detail"] and "clients have to show" in checks["tls"]["detail"]
     assert {path.name for path in folder.iterdir()} == before
 

@@ -39,8 +39,8 @@ class WallClock(runtime.SystemClock):
 class Asker:
     """Sends requests, each a second newer than the one before."""
 
-    def __init__(self, h: hub.Hub, clock: runtime.Clock, *, key: Any = ACCOUNT) -> None:
-        self.hub, self.clock, self.key = h, clock, key
+    def __init__(self, h: hub.Hub, clock: runtime.Clock, *, key: Any = ACCOUNT, token: str | None = None) -> None:
+        self.hub, self.clock, self.key, self.token_shown = h, clock, key, token
         self.last_s = 0
 
     def request(self, action: lease.Action, holder: bytes, **changes: Any) -> lease.Request:
@@ -51,7 +51,9 @@ class Asker:
     async def send(self, request: lease.Request, *, key: Any = None) -> tuple[int, Any]:
         signature = factory.sign(key or self.key, lease.request_digest(request, deployment=DEPLOYMENT))
         return await self.hub.post(
-            "/v1/leases", lease.request_to_wire(request, deployment=DEPLOYMENT, signature=signature)
+            "/v1/leases",
+            lease.request_to_wire(request, deployment=DEPLOYMENT, signature=signature),
+            token=self.token_shown,
         )
 
     async def ask(self, action: lease.Action, holder: bytes, **changes: Any) -> tuple[int, Any]:
@@ -356,7 +358,7 @@ async def test_a_lease_of_a_hub_before_keeps_what_is_left_of_it(store: str, tmp_
 async def test_the_table_of_accounts_is_bounded_and_a_full_one_forgets_ended_leases_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(leases, "MAX_LEASES", 3)
+    monkeypatch.setattr(leases, "MAX_LEASES", 6)
     clock = WallClock()
     async with hub.running(tmp_path, clock=clock) as h:
         tokens = [await Asker(h, clock, key=factory.key(60 + n)).token("acquire", A, ttl_s=10) for n in range(3)]
@@ -366,6 +368,28 @@ async def test_the_table_of_accounts_is_bounded_and_a_full_one_forgets_ended_lea
         assert await late.token("acquire", A) > max(tokens)
         again = await Asker(h, clock, key=factory.key(60)).token("acquire", B)
         assert again > max(tokens), "a forgotten account's token does not come back"
+
+
+async def test_a_stranger_who_fills_the_table_keeps_nobody_out_who_shows_a_token(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases, "MAX_LEASES", 6)
+    clock = runtime.SystemClock()
+    async with hub.running(tmp_path) as h:
+        statuses = [(await Asker(h, clock, key=factory.key(60 + n)).ask("acquire", A, ttl_s=3600))[0] for n in range(4)]
+        assert statuses == [200, 200, 200, 503]
+        ours = Asker(h, clock, token=factory.TOKEN)
+        assert (await ours.ask("acquire", A))[0] == 200
+
+
+async def test_a_hub_with_a_list_grants_leases_of_its_accounts_only_and_always_has_room_for_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases, "MAX_LEASES", 0)
+    clock = runtime.SystemClock()
+    async with hub.running(tmp_path, accounts=frozenset([ACCOUNT.address])) as h:
+        assert await Asker(h, clock, key=factory.STRANGER).refused("acquire", A) == (403, "account not listed")
+        assert (await Asker(h, clock).ask("acquire", A))[0] == 200
 
 
 async def test_one_accounts_holders_are_bounded(tmp_path: Path) -> None:
