@@ -27,7 +27,7 @@ from kit import columns
 T = TypeVar("T")
 DAMAGED = "stop the agent, keep the file, and restore the book from a backup or index anew"
 READERS = 4
-"""Read connections: the status page, the metrics and each stage's look at the tables."""
+"""Read connections of one pool."""
 _BUSY_S = 5.0
 """How long SQLite waits for another program's lock, such as a backup's, before a step backs off."""
 _HEADER = b"SQLite format 3\0"
@@ -46,7 +46,7 @@ class Backend(Protocol):
 
     def writer(self) -> sa.Engine: ...
 
-    def reader(self) -> sa.Engine: ...
+    def reader(self, *, size: int = READERS) -> sa.Engine: ...
 
 
 def backend(url: str) -> Backend:
@@ -132,8 +132,8 @@ class SQLite:
         event.listen(engine, "begin", _begin_immediate)
         return engine
 
-    def reader(self) -> sa.Engine:
-        engine = self._engine("ro", size=READERS)
+    def reader(self, *, size: int = READERS) -> sa.Engine:
+        engine = self._engine("ro", size=size)
         event.listen(engine, "begin", _begin)
         return engine
 
@@ -246,8 +246,8 @@ class PostgreSQL:
         _on_connect(engine, lambda dbapi: _take_advisory_lock(dbapi, self.shown))
         return engine
 
-    def reader(self) -> sa.Engine:
-        engine = self._engine(size=READERS, isolation_level="REPEATABLE READ")
+    def reader(self, *, size: int = READERS) -> sa.Engine:
+        engine = self._engine(size=size, isolation_level="REPEATABLE READ")
         return engine.execution_options(postgresql_readonly=True)
 
     def others(self, sync: sa.Connection) -> list[str]:

@@ -47,7 +47,7 @@ def application(*, max_body_bytes: int = MAX_BODY_BYTES) -> web.Application:
     return web.Application(client_max_size=max_body_bytes, middlewares=[_guard])
 
 
-IDLE_CONNECTION_S = 75.0
+IDLE_CONNECTION_S = 20.0
 """A connection without a request is closed after this; so is one that has not sent a whole request head."""
 LINGER_S = 10.0
 """How long an upload that was refused is read on, so that its sender sees the refusal."""

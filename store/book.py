@@ -21,13 +21,16 @@ Connection = connection.Connection
 
 
 class Book:
-    """`write()` is one transaction of the one writer, `read()` a snapshot beside it. `close()` when done."""
+    """`write()` is one transaction of the one writer, `read()` a snapshot beside it: for the stages. `look()` is the same for people, and
+    `probe()` for health and metrics, over connections of their own: however many ask, no stage waits for them. `close()` when done."""
 
-    def __init__(self, backend: databases.Backend, writer: sa.Engine | None, reader: sa.Engine) -> None:
+    def __init__(self, backend: databases.Backend, writer: sa.Engine | None) -> None:
         self.shown = backend.shown
         self._backend = backend
         self._writer = writer
-        self._reader = reader
+        self._reader = backend.reader()
+        self._looker = backend.reader()
+        self._prober = backend.reader(size=1)
         self._turn = asyncio.Lock()
         self._writing: asyncio.Task[object] | None = None
 
@@ -56,8 +59,20 @@ class Book:
         async with databases.transaction(self._reader) as sync:
             yield Connection(sync)
 
+    @asynccontextmanager
+    async def look(self) -> AsyncIterator[Connection]:
+        """A snapshot for people."""
+        async with databases.transaction(self._looker) as sync:
+            yield Connection(sync)
+
+    @asynccontextmanager
+    async def probe(self) -> AsyncIterator[Connection]:
+        """A snapshot for probes, one at a time."""
+        async with databases.transaction(self._prober) as sync:
+            yield Connection(sync)
+
     async def close(self) -> None:
-        for engine in (self._reader, self._writer):
+        for engine in (self._prober, self._looker, self._reader, self._writer):
             if engine is not None:
                 await databases.run(engine.dispose)
         self._backend.unlock()
@@ -72,7 +87,7 @@ async def open_book(url: str, *, deployment: bytes, chain_id: int, genesis: byte
         backend.lock()
     book = None
     try:
-        book = Book(backend, None if read_only else backend.writer(), backend.reader())
+        book = Book(backend, None if read_only else backend.writer())
         bound = bindings(deployment=deployment, chain_id=chain_id, genesis=genesis)
         if read_only:
             async with book.read() as c:

@@ -85,7 +85,11 @@ class Answers:
         if route.page and refusal.status == 401 and not route.changes and "Authorization" not in request.headers:
             return see("/login")
         if route.page or bodies.is_form(request):
-            return self.page(request, refusal.status, refusal.title, refusal.detail, back="/login")
+            back = request.path if refusal.retry_after_s is not None else "/login"
+            page = self.page(request, refusal.status, refusal.title, refusal.detail, back=back)
+            if refusal.retry_after_s is not None:
+                page.headers["Retry-After"] = str(refusal.retry_after_s)
+            return page
         return refusal.response()
 
     def malformed(self, request: web.Request, error: errors.BadAnswer) -> web.Response:

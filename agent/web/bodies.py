@@ -19,6 +19,8 @@ from kit import http, logs
 JSON, FORM = "application/json", "application/x-www-form-urlencoded"
 MAX_BYTES = 16 << 10
 """The largest proposal with all its arguments has a tenth of this."""
+TIMEOUT_S = 10.0
+"""So little arrives at once; who trickles does not keep a place for long."""
 MAX_FIELDS = 64
 _LIST = "roles"
 _MAP = "arguments."
@@ -90,7 +92,7 @@ def is_form(request: web.Request) -> bool:
 
 async def read(request: web.Request, type_: type[T]) -> T:
     """Raises BadAnswer (→ 400), or HTTP's 413 and 415."""
-    data = await http.read_body(request, max_bytes=MAX_BYTES)
+    data = await http.read_body(request, max_bytes=MAX_BYTES, timeout_s=TIMEOUT_S)
     if is_form(request):
         found = _form(data, type_)
     elif request.content_type == JSON or not data:

@@ -61,19 +61,19 @@ class Commands:
     async def page(self, request: web.Request) -> CommandPage:
         limit = http.query_int(request, "limit", default=50, minimum=1, maximum=MAX_PAGE)
         before = http.query_int(request, "before", default=-1, minimum=0, maximum=2**63 - 1)
-        async with self._live.book.read() as c:
+        async with self._live.book.look() as c:
             rows = await queries.commands(c, limit=limit, before=None if before < 0 else before)
         return CommandPage([shown.command(row) for row in rows], str(rows[-1].id) if len(rows) == limit else None)
 
     async def latches(self, _request: web.Request) -> web.Response:
-        async with self._live.book.read() as c:
+        async with self._live.book.look() as c:
             summary = await queries.summary(c)
         return http.json_response(
             Latches([shown.latch(item.name, reason=item.reason, set_at_s=item.set_at_s) for item in summary.latches])
         )
 
     async def gaps(self, _request: web.Request) -> web.Response:
-        async with self._live.book.read() as c:
+        async with self._live.book.look() as c:
             return http.json_response(Gaps(await gaps(c, adopt=self._live.adopt)))
 
     # --- changing ---

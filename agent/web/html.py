@@ -75,7 +75,7 @@ class Html:
 
     async def overview(self, request: web.Request) -> web.Response:
         page = await self._frame.page(request)
-        async with self._live.book.read() as c:
+        async with self._live.book.look() as c:
             newest = await queries.events(c, limit=NEWEST_EVENTS)
             rows = await queries.intents(c, limit=NEWEST_INTENTS)
             waiting = await queries.intents(c, limit=NEWEST_INTENTS, states=WAITING)

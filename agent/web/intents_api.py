@@ -74,7 +74,7 @@ class Intents:
         state = request.query.get("state")
         if state is not None and state not in STATES:
             raise errors.BadAnswer("there is no such state", value=state, cure=f"one of {', '.join(STATES)}")
-        async with self._live.book.read() as c:
+        async with self._live.book.look() as c:
             rows = await queries.intents(
                 c, limit=limit, before=None if before < 0 else before, states=None if state is None else [state]
             )
@@ -93,7 +93,7 @@ class Intents:
 
     async def detail(self, request: web.Request) -> items.IntentDetail | None:
         id_ = _id(request)
-        async with self._live.book.read() as c:
+        async with self._live.book.look() as c:
             found = await queries.intent(c, id_)
             names = [] if found is None else await self._approvals(c, found.intent)
         return None if found is None else shown.detail(found, names, people.of(request))
@@ -136,7 +136,7 @@ class Intents:
         if isinstance(done, commands.Refused):
             return await self._in_vain(request, body, done)
         self._live.ring()
-        async with self._live.book.read() as c:
+        async with self._live.book.look() as c:
             found = await queries.intent(c, wanted.id)
         if found is None:
             raise errors.StoreError("an intent is gone that was just written", value=hashing.hex0x(wanted.id))

@@ -90,7 +90,9 @@ class Metrics:
             "transactions_total", "What happened to transactions, by kind of attempt and outcome.", "kind", "outcome"
         )
         self._refused_requests = counter(
-            "requests_refused_total", "Requests without the right to what they asked, by HTTP status.", "status"
+            "requests_refused_total",
+            "Requests that were turned away, by HTTP status: 503 is one too many at a time.",
+            "status",
         )
         self._service = gauge("service_state", "1 for a service's present state, 0 for the others.", "service", "state")
         self._steps = histogram("service_step_seconds", "Time of one step.", _SECONDS, "service")

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import ipaddress
 import math
 import re
 import secrets
@@ -24,7 +23,7 @@ from aiohttp import web
 
 from agent.web import items, routes
 from domain import errors
-from kit import http, logs, runtime
+from kit import http, logs, places, runtime
 from store import book, principals
 
 log = logs.logger()
@@ -33,6 +32,8 @@ SESSION_S = 8 * 3600
 """A working day: whoever comes back tomorrow signs in again."""
 FAILURES, WINDOW_S, ADDRESSES = 20, 60, 1024
 """Wrong tokens from one address in a window before it has to wait; addresses that are remembered for it."""
+IN_FLIGHT = places.Bounds(total=48, addresses=32, each=24)
+"""Requests answered at a time: beyond that, come back. A browser has a handful; who sends a token or a session finds places among guests."""
 TOKEN = re.compile(r"stk_[A-Za-z0-9_-]{43}\Z")
 _COOKIE = re.compile(r"sks_[A-Za-z0-9_-]{43}\Z")
 
@@ -168,6 +169,7 @@ class Door:
         self._answer = answer
         self._count = count
         self._throttle = Throttle(clock)
+        self._slots = places.Slots(IN_FLIGHT)
 
     @property
     def cookie(self) -> str:
@@ -175,25 +177,40 @@ class Door:
         return "__Host-stakeside" if self._tls else "stakeside"
 
     def guard(self, route: routes.Route) -> http.Handler:
+        """Health, metrics and what looks into no book are always answered; the rest as long as there are places."""
+
         async def guarded(request: web.Request) -> web.StreamResponse:
-            refusal = None if route.access == routes.OPEN else await self._admit(request, route)
-            if refusal is None and route.access == routes.OPEN and route.changes:
-                refusal = foreign(request, tls=self._tls)
-            if refusal is not None:
-                self._count(refusal.status)
-                return self._answer.turned_away(request, route, refusal)
-            try:
-                return await route.handler(request)
-            except errors.BadAnswer as error:
-                return self._answer.malformed(request, error)
-            except Ended:
-                ended = Refusal(
-                    401, "Unauthorized", "the token or session ended while this was sent: nothing was changed"
-                )
-                self._count(ended.status)
-                return self._answer.turned_away(request, route, ended)
+            if route.access == routes.OPEN and not route.changes:
+                return await self._let_in(request, route)
+            with self._slots.take(places.address(request.remote), known=self._named(request)) as taken:
+                if taken:
+                    return await self._let_in(request, route)
+            busy = Refusal(503, "Busy", "too many requests at a time: come back in a moment", 1)
+            self._count(busy.status)
+            return self._answer.turned_away(request, route, busy)
 
         return guarded
+
+    def _named(self, request: web.Request) -> bool:
+        """Whether it looks like a principal's, before the book is asked."""
+        _, _, token = request.headers.get("Authorization", "").partition(" ")
+        return bool(TOKEN.match(token.strip()) or _COOKIE.match(request.cookies.get(self.cookie, "")))
+
+    async def _let_in(self, request: web.Request, route: routes.Route) -> web.StreamResponse:
+        refusal = None if route.access == routes.OPEN else await self._admit(request, route)
+        if refusal is None and route.access == routes.OPEN and route.changes:
+            refusal = foreign(request, tls=self._tls)
+        if refusal is not None:
+            self._count(refusal.status)
+            return self._answer.turned_away(request, route, refusal)
+        try:
+            return await route.handler(request)
+        except errors.BadAnswer as error:
+            return self._answer.malformed(request, error)
+        except Ended:
+            ended = Refusal(401, "Unauthorized", "the token or session ended while this was sent: nothing was changed")
+            self._count(ended.status)
+            return self._answer.turned_away(request, route, ended)
 
     async def _admit(self, request: web.Request, route: routes.Route) -> Refusal | None:
         found = await self._who(request)
@@ -232,7 +249,7 @@ class Door:
     async def by_token(self, request: web.Request, token: str) -> Who | Refusal:
         if not TOKEN.match(token):
             return self.count(request, "this is not a token: one begins with stk_ and has 47 characters")
-        async with self._book.read() as c:
+        async with self._book.look() as c:
             found = await principals.by_token_hash(c, hash_of(token))
         if found is None:
             return self.count(request, "nobody has this token: it is mistyped, was rotated, or was revoked")
@@ -240,19 +257,19 @@ class Door:
 
     def count(self, request: web.Request, detail: str) -> Refusal:
         """A failed sign-in. One line in the log when an address begins to fail, one when it has to wait."""
-        wait_s = self._throttle.wait_s(address(request))
+        wait_s = self._throttle.wait_s(places.address(request.remote))
         if wait_s:
             title = "Too Many Requests"
             return Refusal(429, title, f"too many wrong tokens from this address: wait {wait_s} s", wait_s)
-        failed = self._throttle.failed(address(request))
+        failed = self._throttle.failed(places.address(request.remote))
         if failed in (1, FAILURES):
-            log.warning("web.sign_in_failed", address=address(request), failures=failed, error=detail)
+            log.warning("web.sign_in_failed", address=places.address(request.remote), failures=failed, error=detail)
         return Refusal(401, "Unauthorized", detail)
 
     async def _by_cookie(self, value: str) -> Who | None:
         """None when the session ended, or its principal's token was rotated or revoked: then it is a guest's request."""
         value_hash = hash_of(value)
-        async with self._book.read() as c:
+        async with self._book.look() as c:
             found = await principals.session(c, value_hash, self._clock.now())
         return None if found is None else Who(found.id, found.name, found.roles, value_hash)
 
@@ -306,15 +323,3 @@ def foreign(request: web.Request, *, tls: bool) -> Refusal | None:
 
 def _clip(text: str) -> str:
     return "".join(c if c.isascii() and c.isprintable() else "?" for c in text[:100])
-
-
-def address(request: web.Request) -> str:
-    """Where a request is from; of IPv6 the /64, which one host has whole."""
-    remote = (request.remote or "").partition("%")[0]
-    try:
-        found = ipaddress.ip_address(remote)
-    except ValueError:
-        return remote[:64]
-    if isinstance(found, ipaddress.IPv6Address) and found.ipv4_mapped is None:
-        return str(ipaddress.ip_network((found, 64), strict=False))
-    return str(found)

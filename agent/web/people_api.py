@@ -70,7 +70,7 @@ class People:
 
     async def everybody(self) -> list[items.Principal]:
         """Former ones too: what they did is still in the book."""
-        async with self._live.book.read() as c:
+        async with self._live.book.look() as c:
             return [shown.principal(row) for row in await queries.principals(c, ended=True)]
 
     async def add(self, request: web.Request) -> web.Response:

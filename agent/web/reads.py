@@ -61,7 +61,7 @@ class Reads:
     async def events(self, request: web.Request) -> web.Response:
         limit = http.query_int(request, "limit", default=50, minimum=1, maximum=MAX_PAGE)
         before = _place(request.query.get("before"))
-        async with self._live.book.read() as c:
+        async with self._live.book.look() as c:
             rows = await queries.events(c, limit=limit, before=before)
         last = rows[-1] if len(rows) == limit else None
         following = None if last is None else f"{last.number}:{last.log_index}"
@@ -71,14 +71,14 @@ class Reads:
         limit = http.query_int(request, "limit", default=50, minimum=1, maximum=MAX_PAGE)
         before = http.query_int(request, "before", default=-1, minimum=0, maximum=2**63 - 1)
         stream = self._stream(request.query.get("stream"))
-        async with self._live.book.read() as c:
+        async with self._live.book.look() as c:
             rows = await queries.frames(c, limit=limit, stream=stream, before=None if before < 0 else before)
         following = str(rows[-1].sequence) if len(rows) == limit and stream is not None else None
         return http.json_response(FramePage([_frame(row) for row in rows], following))
 
     async def statement(self, request: web.Request) -> web.Response:
         digest = hashing.unhex(request.match_info["digest"], size=32, what="digest")
-        async with self._live.book.read() as c:
+        async with self._live.book.look() as c:
             found = await queries.header(c, digest)
         if found is None:
             return http.problem(404, "Not Found", "this agent has no such statement")

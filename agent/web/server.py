@@ -12,6 +12,7 @@ Whoever may look may look without a name, if the settings say so; every change n
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -25,10 +26,11 @@ from agent.web import answers, commands_api, html, intents_api, live, people, pe
 from agent.web import metrics as meters
 from agent.web.commands_api import gaps
 from kit import http
-from store import queries
+from store import book, queries
 
 Live = live.Live
 Staking = live.Staking
+Looked = tuple[view.Status, queries.Belt]
 
 
 class Health(msgspec.Struct, frozen=True):
@@ -93,6 +95,9 @@ class Web:
         self._live = live
         self._metrics = metrics
         self._version = _version()
+        self._probing = asyncio.Lock()
+        self._probes_begun = 0
+        self._probed: Looked | None = None
         answer = answers.Answers(live.name)
         self._door = people.Door(
             live.book, live.clock, read=live.read, tls=tls, answer=answer, count=metrics.request_refused
@@ -134,14 +139,24 @@ class Web:
         ]
 
     async def status(self) -> view.Status:
-        return (await self._look())[0]
+        async with self._live.book.look() as c:
+            return (await self._look(c))[0]
 
-    async def _look(self) -> tuple[view.Status, queries.Belt]:
+    async def probed(self) -> Looked:
+        """For health and metrics: whoever asks while others wait for their turn shares the next one's look, so that many cost what one does."""
+        asked = self._probes_begun
+        async with self._probing:
+            if self._probes_begun == asked or self._probed is None:
+                self._probes_begun, self._probed = self._probes_begun + 1, None
+                async with self._live.book.probe() as c:
+                    self._probed = await self._look(c)
+            return self._probed
+
+    async def _look(self, c: book.Connection) -> Looked:
         live, now_s = self._live, self._live.clock.now()
-        async with live.book.read() as c:
-            summary = await queries.summary(c)
-            belt = await queries.belt(c, now_s=now_s)
-            open_ = await gaps(c, adopt=live.adopt) if summary.gaps_open else []
+        summary = await queries.summary(c)
+        belt = await queries.belt(c, now_s=now_s)
+        open_ = await gaps(c, adopt=live.adopt) if summary.gaps_open else []
         picture = live.now()
         status = view.status(
             picture,
@@ -159,12 +174,12 @@ class Web:
         return http.json_response(Health(not stuck, stuck), status=503 if stuck else 200)
 
     async def _readyz(self, _request: web.Request) -> web.Response:
-        status = await self.status()
+        status, _ = await self.probed()
         return http.json_response(Readiness(status.ready, status.reasons), status=200 if status.ready else 503)
 
     async def _scrape(self, _request: web.Request) -> web.Response:
         alive = not self._live.supervisor.stuck()
-        status, belt = await self._look()
+        status, belt = await self.probed()
         body = self._metrics.render(status, alive=alive, now_s=int(self._live.clock.now()), belt=belt)
         return web.Response(body=body, headers={"Content-Type": meters.CONTENT_TYPE})
 

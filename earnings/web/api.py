@@ -11,19 +11,19 @@ from collections import OrderedDict
 from aiohttp import web
 
 from domain import errors, hashing, merkle, statement, wire
-from earnings import book, leases, queries, receipts, sealing, votes
+from earnings import bodies, book, leases, queries, receipts, sealing, votes
 from earnings.ingest import Refused
 from earnings.intake import Intake, Wires
 from earnings.web import guard
 from earnings.web.guard import Tokens, refusal, require, tagged
-from kit import http
+from kit import http, places
 
 ATTESTATION_BYTES = 64 << 10
 """The largest valid one has about 8 KiB; a context of control characters is six times as long when escaped."""
 REPLACEMENT_BYTES = 8 << 10
 LEASE_BYTES = 2 << 10
 CHUNK_BYTES = 8 << 20
-CHUNKS_AT_ONCE = guard.Bounds(total=8, addresses=4, each=2)
+CHUNKS_AT_ONCE = places.Bounds(total=8, addresses=4, each=2)
 """Chunks in memory at a time: 64 MiB at most. Half of them are for holders of tokens alone."""
 TREES = 4
 """Merkle trees kept for proofs: consumers ask for many proofs of one statement."""
@@ -49,7 +49,7 @@ class Api:
         self._tokens = tokens
         self._trees: OrderedDict[bytes, tuple[bytes, list[statement.Leaf], list[bytes]]] = OrderedDict()
         self._growing = asyncio.Lock()
-        self._uploads = guard.Slots(CHUNKS_AT_ONCE)
+        self._uploads = places.Slots(CHUNKS_AT_ONCE)
 
     def routes(self) -> list[web.RouteDef]:
         def consumer(path: str, handler: http.Handler) -> web.RouteDef:
@@ -93,7 +93,7 @@ class Api:
         if refused is not None:
             return refusal(refused)
         source = guard.source(request, self._tokens)
-        with self._uploads.take(source) as taken:
+        with self._uploads.take(source, known=bodies.by_token(source)) as taken:
             if not taken:
                 return refusal(Refused(503, "busy", "too many bodies arrive at a time", retry_after_s=1))
             data = await guard.read_body(request, max_bytes=CHUNK_BYTES)

@@ -8,13 +8,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
-import ipaddress
 import re
-from collections.abc import Generator
-from contextlib import contextmanager
 from pathlib import Path
 
-import msgspec
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
@@ -22,7 +18,7 @@ from domain import errors, wire
 from earnings.bodies import by_token
 from earnings.ingest import Refused
 from earnings.metrics import Metrics
-from kit import http, runtime
+from kit import http, places, runtime
 
 BODY_GRACE_S = 5.0
 BODY_BYTES_PER_S = 64 << 10
@@ -30,50 +26,8 @@ BODY_BYTES_PER_S = 64 << 10
 _LINE = re.compile(r"(?P<name>[A-Za-z0-9_.\-]{1,64}):(?P<hash>[0-9a-f]{64})\Z")
 
 
-class Bounds(msgspec.Struct, frozen=True):
-    """Places at a time: in `total`, for all `addresses` without a token together, and for `each` of those addresses. A token is bounded
-    by the total alone: its holder is known, and can be taken off."""
-
-    total: int
-    addresses: int
-    each: int
-
-
-MAX_IN_FLIGHT = Bounds(total=128, addresses=96, each=48)
+MAX_IN_FLIGHT = places.Bounds(total=128, addresses=96, each=48)
 """Requests answered at a time. More wait at the agent, which is built for that."""
-
-
-class Slots:
-    """Places that requests take while they are answered."""
-
-    def __init__(self, bounds: Bounds) -> None:
-        self._bounds = bounds
-        self._taken: dict[str, int] = {}
-        self.running = 0
-
-    @contextmanager
-    def take(self, source: str) -> Generator[bool, None, None]:
-        """False when there is no place for this source."""
-        if not self._free(source):
-            yield False
-            return
-        self.running += 1
-        self._taken[source] = self._taken.get(source, 0) + 1
-        try:
-            yield True
-        finally:
-            self.running -= 1
-            self._taken[source] -= 1
-            if not self._taken[source]:
-                del self._taken[source]
-
-    def _free(self, source: str) -> bool:
-        if self.running >= self._bounds.total:
-            return False
-        if by_token(source):
-            return True
-        addresses = sum(count for name, count in self._taken.items() if not by_token(name))
-        return addresses < self._bounds.addresses and self._taken.get(source, 0) < self._bounds.each
 
 
 def source(request: web.Request, tokens: Tokens) -> str:
@@ -82,14 +36,7 @@ def source(request: web.Request, tokens: Tokens) -> str:
     name = tokens.name(request)
     if name is not None:
         return f"token:{name}"[:64]
-    remote = (request.remote or "").partition("%")[0]
-    try:
-        address = ipaddress.ip_address(remote)
-    except ValueError:
-        return f"addr:{remote}"[:64]
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is None:
-        return f"addr:{ipaddress.ip_network((address, 64), strict=False)}"
-    return f"addr:{address}"[:64]
+    return f"addr:{places.address(request.remote)}"[:64]
 
 
 def check_length(request: web.Request, *, max_bytes: int) -> None:
@@ -207,10 +154,10 @@ def tagged(request: web.Request, value: object, *, immutable: bool = False) -> w
 
 
 def busy(
-    metrics: Metrics, clock: runtime.Clock, tokens: Tokens, *, unbounded: frozenset[str], bounds: Bounds
+    metrics: Metrics, clock: runtime.Clock, tokens: Tokens, *, unbounded: frozenset[str], bounds: places.Bounds
 ) -> Middleware:
     """Counts and times requests, and refuses what is beyond `bounds`. Routes in `unbounded` have a bound of their own."""
-    slots = Slots(bounds)
+    slots = places.Slots(bounds)
 
     @web.middleware
     async def middleware(request: web.Request, handler: http.Handler) -> web.StreamResponse:
@@ -218,7 +165,8 @@ def busy(
         route = "unknown" if resource is None else resource.canonical
         if route in unbounded:
             return await handler(request)
-        with slots.take(source(request, tokens)) as taken:
+        asking = source(request, tokens)
+        with slots.take(asking, known=by_token(asking)) as taken:
             if not taken:
                 metrics.requests.labels(route, "503").inc()
                 return http.problem(503, "busy", "too many requests at a time", headers={"Retry-After": "1"})

@@ -9,6 +9,7 @@ import pytest
 
 from domain import hashing
 from earnings.web import api, guard, server
+from kit import places
 from tests.earnings import factory, hub
 
 FRAMES = factory.frames(2)
@@ -67,7 +68,7 @@ async def test_a_request_head_that_trickles_is_cut_off(tmp_path: Path, monkeypat
 
 
 async def test_requests_beyond_the_cap_are_told_to_come_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guard, "MAX_IN_FLIGHT", guard.Bounds(total=3, addresses=2, each=2))
+    monkeypatch.setattr(guard, "MAX_IN_FLIGHT", places.Bounds(total=3, addresses=2, each=2))
     async with hub.running(tmp_path) as h:
         writers: list[asyncio.StreamWriter] = []
         for _ in range(2):

@@ -7,12 +7,14 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
 from domain import errors
+from kit import databases
 from store import blocks, cursors, logs, tally
 from store.book import Book
 from tests.store import factory
@@ -356,3 +358,20 @@ async def test_a_new_book_is_for_its_user_alone_and_an_old_one_stays_as_it_is(tm
     finally:
         os.umask(before)
     assert [(tmp_path / name).stat().st_mode & 0o777 for name in ("old.db", "new.db")] == [0o640, 0o600]
+
+
+async def test_a_stage_reads_while_people_hold_all_of_their_connections(url: str) -> None:
+    the_book = await factory.open_book(url)
+    try:
+        async with AsyncExitStack() as stack, asyncio.timeout(60):
+            for _ in range(databases.READERS):
+                await stack.enter_async_context(the_book.look())
+            waiting = [asyncio.create_task(the_book.look().__aenter__()) for _ in range(5)]
+            async with the_book.read() as c, the_book.probe() as probing:
+                assert c is not probing
+            for task in waiting:
+                assert not task.done()
+                task.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
+    finally:
+        await the_book.close()

@@ -275,14 +275,16 @@ class World:
 
 
 @asynccontextmanager
-async def serving(tmp_path: Path, *, tls: ssl.SSLContext | None = None, **changes: object) -> AsyncIterator[World]:
-    """`changes` are set on the world before it is served."""
+async def serving(
+    tmp_path: Path, *, tls: ssl.SSLContext | None = None, connections: int = 20, **changes: object
+) -> AsyncIterator[World]:
+    """`changes` are set on the world before it is served; `connections` is how many its client may have."""
     the_book = await factory.open_book(f"sqlite:///{tmp_path}/book.db")
     made = World(the_book, tmp_path)
     for name, value in changes.items():
         setattr(made, name, value)
     port_file = tmp_path / "web.port"
-    async with http.client_session() as session:
+    async with http.client_session(timeout_s=60, connections=connections) as session:
         made._session = session
         async with server.serve(
             made.live(), made.meters, host="127.0.0.1", port=0, port_file=port_file, tls=tls

@@ -1,0 +1,137 @@
+"""However many guests there are: stages, probes and people go on. Held connections stand for slow requests, so nothing rests on time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from agent.web import people, server
+from kit import databases, places
+from store import book
+from tests.web import conftest
+from tests.web.conftest import Answer, World
+
+GUESTS = 150
+
+
+@asynccontextmanager
+async def held(take: Callable[[], AbstractAsyncContextManager[book.Connection]]) -> AsyncIterator[None]:
+    """Every connection of a pool is taken."""
+    async with AsyncExitStack() as stack:
+        for _ in range(databases.READERS):
+            await stack.enter_async_context(take())
+        yield
+
+
+async def flood(world: World, stack: AsyncExitStack) -> list[asyncio.Task[Answer]]:
+    """Guests in want of a connection, as many as there are places for; the others have been sent away."""
+    asked = [asyncio.create_task(world.ask("GET", "/v1/intents?limit=200")) for _ in range(GUESTS)]
+    stack.push_async_callback(asyncio.gather, *asked, return_exceptions=True)
+    async with asyncio.timeout(60):
+        while sum(task.done() for task in asked) < GUESTS - people.IN_FLIGHT.each:
+            await asyncio.sleep(0.01)
+    return asked
+
+
+@pytest.fixture
+async def crowded(tmp_path: Path) -> AsyncIterator[World]:
+    """Room for the client to have them all at once."""
+    async with conftest.serving(tmp_path, connections=GUESTS + 20) as world:
+        await world.fill()
+        yield world
+
+
+async def test_a_stage_reads_while_every_connection_for_people_is_taken_and_guests_wait(crowded: World) -> None:
+    async with AsyncExitStack() as stack, asyncio.timeout(60):
+        async with held(crowded.book.look):
+            asked = await flood(crowded, stack)
+            async with held(crowded.book.read), crowded.book.write() as c:
+                assert c is not None
+            assert not all(task.done() for task in asked)
+        assert sorted({answer.status for answer in await asyncio.gather(*asked)}) == [200, 503]
+
+
+async def test_guests_beyond_the_places_are_told_to_come_back(crowded: World) -> None:
+    async with AsyncExitStack() as stack, held(crowded.book.look):
+        asked = await flood(crowded, stack)
+        turned_away = [task.result() for task in asked if task.done()]
+        assert {(answer.status, answer.headers.get("Retry-After")) for answer in turned_away} == {(503, "1")}
+        assert len(turned_away) == GUESTS - people.IN_FLIGHT.each
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics", "/login"])
+async def test_probes_and_the_way_in_are_answered_while_guests_wait(crowded: World, path: str) -> None:
+    async with AsyncExitStack() as stack, held(crowded.book.look):
+        await flood(crowded, stack)
+        answers = await asyncio.wait_for(asyncio.gather(*(crowded.ask("GET", path) for _ in range(10))), 60)
+        assert {answer.status for answer in answers} <= {200} if path != "/readyz" else {200, 503}
+        assert not any(answer.headers.get("Retry-After") for answer in answers)
+
+
+async def test_who_has_a_token_finds_a_place_among_guests(crowded: World) -> None:
+    await crowded.person("olga", "operator")
+    async with AsyncExitStack() as stack:
+        async with held(crowded.book.look):
+            await flood(crowded, stack)
+            hers = asyncio.create_task(crowded.ask("POST", "/v1/pause", by="olga", body={"reason": "a crowd"}))
+        assert (await asyncio.wait_for(hers, 60)).status == 200
+
+
+async def test_no_route_reads_on_the_connections_of_the_stages(world: World) -> None:
+    """Every GET there is, while the stages hold theirs."""
+    await world.fill()
+    await world.person("ada", "admin", "proposer")
+    async with held(world.book.read):
+        for path in (
+            "/", "/intents", "/propose", "/commands", "/people", "/status", "/readyz", "/metrics", "/v1/intents", "/v1/commands",
+            "/v1/latches", "/v1/gaps", "/v1/events", "/v1/frames", f"/v1/statements/0x{'00' * 32}", f"/v1/intents/0x{'00' * 32}",
+            "/v1/principals", "/v1/whoami", "/v1/policy",
+        ):  # fmt: skip
+            answer = await asyncio.wait_for(world.ask("GET", path, by="ada"), 60)
+            assert answer.status in (200, 404), (path, answer.status)
+
+
+async def test_many_probes_share_a_look(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = 0
+    real = world.book.probe
+
+    @asynccontextmanager
+    async def counted() -> AsyncIterator[book.Connection]:
+        nonlocal looks
+        looks += 1
+        async with real() as c:
+            yield c
+
+    monkeypatch.setattr(world.book, "probe", counted)
+    answering = server.Web(world.live(), world.meters)
+    await asyncio.gather(*(answering.probed() for _ in range(50)))
+    assert looks == 2  # of the one that was alone, and of all that came meanwhile
+    await answering.probed()
+    assert looks == 3
+
+
+async def test_a_latch_that_was_set_before_the_probe_is_in_its_answer(world: World) -> None:
+    await world.fill()
+    first = asyncio.create_task(world.ask("GET", "/readyz"))
+    await world.latch("somebody must look")
+    assert b"somebody must look" in (await world.ask("GET", "/readyz")).body
+    await first
+
+
+def test_those_who_can_be_known_have_places_that_strangers_cannot_take() -> None:
+    slots = places.Slots(places.Bounds(total=4, addresses=3, each=2))
+    with (
+        slots.take("a", known=False) as one,
+        slots.take("a", known=False) as two,
+        slots.take("a", known=False) as three,
+    ):
+        assert (one, two, three) == (True, True, False)
+        with slots.take("b", known=False) as four, slots.take("c", known=False) as five:
+            assert (four, five) == (True, False)
+            with slots.take("b", known=True) as six, slots.take("b", known=True) as seven:
+                assert (six, seven, slots.running) == (True, False, 4)
+    assert slots.running == 0
