@@ -1,4 +1,4 @@
-"""`stakeside intents list|show|approve|reject|cancel`, `pause`, `resume`. In: arguments. Out: what the running agent says.
+"""`stakeside intents list|show|approve|reject|cancel|settle`, `pause`, `resume`. In: arguments. Out: what the running agent says.
 
 exit code: 0 done, 1 refused (the reason is told), 2 nobody answers or unusable
 """
@@ -11,14 +11,14 @@ import time
 from typing import cast
 
 from cli import asking, serving
-from domain import errors
+from domain import errors, intent
 
 _SPAN = re.compile(r"(?P<count>[0-9]{1,6})(?P<unit>[smhd])\Z")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def register(subparsers: serving.Subparsers[argparse.ArgumentParser]) -> None:
-    parser = subparsers.add_parser("intents", help="look at intents, approve, reject or cancel them")
+    parser = subparsers.add_parser("intents", help="look at intents, approve, reject, cancel or settle them")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     list_ = commands.add_parser("list", help="newest first")
@@ -31,7 +31,10 @@ def register(subparsers: serving.Subparsers[argparse.ArgumentParser]) -> None:
     approve_.add_argument("--payload-hash", metavar="0x…", help="what you looked at; default: what the agent shows now")
     reject_ = commands.add_parser("reject", help="refuse it, before anything is reserved for it")
     cancel_ = commands.add_parser("cancel", help="give it up; once it was sent, the chain decides")
-    for command, handler in ((show_, show), (approve_, approve), (reject_, reject), (cancel_, cancel)):
+    settle_ = commands.add_parser("settle", help="say what became of one that needs an operator")
+    settle_.add_argument("--as", dest="outcome", choices=intent.OUTCOMES, required=True, help="what you know it to be")
+    verbs = ((show_, show), (approve_, approve), (reject_, reject), (cancel_, cancel), (settle_, settle))
+    for command, handler in verbs:
         command.add_argument("id", help="0x and 64 hex digits")
         command.set_defaults(run=handler)
 
@@ -41,9 +44,9 @@ def register(subparsers: serving.Subparsers[argparse.ArgumentParser]) -> None:
     resume_ = subparsers.add_parser("resume", help="end a pause")
     resume_.set_defaults(run=resume)
 
-    for command in (approve_, reject_, cancel_, pause_, resume_):
+    for command in (approve_, reject_, cancel_, settle_, pause_, resume_):
         command.add_argument("--reason", required=True, help="stays in the book")
-    for command in (list_, show_, approve_, reject_, cancel_, pause_, resume_):
+    for command in (list_, show_, approve_, reject_, cancel_, settle_, pause_, resume_):
         asking.options(command)
 
 
@@ -84,6 +87,12 @@ def cancel(args: argparse.Namespace) -> int:
     return _post(
         args, f"/v1/intents/{_id(args.id)}/cancel", {"reason": args.reason}, said="cancelled, if the chain allows"
     )
+
+
+def settle(args: argparse.Namespace) -> int:
+    body: asking.Json = {"outcome": args.outcome, "reason": args.reason}
+    said = f"{args.outcome}, as soon as nothing of it can be mined any more"
+    return _post(args, f"/v1/intents/{_id(args.id)}/settle", body, said=said)
 
 
 def pause(args: argparse.Namespace) -> int:

@@ -52,9 +52,16 @@ MOVES: Mapping[State, frozenset[State]] = {
     "included": frozenset(
         {"pending", "final_ok", "final_reverted", "final_no_effect", "cancelled", "superseded", "needs_operator"}
     ),
-    "needs_operator": frozenset({"pending", "included", "superseded", "cancelled"}),
+    # The last four also by the word of a person; that it worked only our own index can say.
+    "needs_operator": frozenset(
+        {"pending", "included", "final_reverted", "final_no_effect", "cancelled", "superseded"}
+    ),
     **{state: frozenset[State]() for state in FINAL},
 }
+
+Outcome = Literal["final_reverted", "final_no_effect", "cancelled", "superseded"]
+OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
+"""What a person may say became of an intent that needs one."""
 
 AttemptKind = Literal["original", "bump", "cancel"]
 """All attempts of an intent share its nonce, so at most one of them is ever mined."""

@@ -25,6 +25,7 @@ Kind = Literal[
     "approve",
     "reject",
     "cancel",
+    "settle",
     "pause",
     "resume",
     "clear-latch",

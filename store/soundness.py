@@ -8,13 +8,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import msgspec
 import sqlalchemy as sa
 
 from domain import errors, hashing
 from domain import intent as domain_intent
 from store import attempts
 from store.connection import AnyRow, AnySelect, Connection
-from store.staking import attempt, decision, inclusion, intent, nonce_slot, progress, reservation, signed_tx, transition
+from store.staking import (
+    attempt,
+    command,
+    decision,
+    inclusion,
+    intent,
+    nonce_slot,
+    progress,
+    reservation,
+    signed_tx,
+    transition,
+)
 from store.tables import block, log
 
 _NEVER_HELD = domain_intent.UNSENT | {"rejected", "expired"}
@@ -62,6 +74,7 @@ def _facts() -> AnySelect:
             sa.select(sa.func.min(signed_tx.c.fence)).where(signed_tx.c.intent == intent.c.id)
             .scalar_subquery().label("lowest_fence"),
             _effect_indexed().label("indexed"),
+            _said().label("said"),
         )
         .outerjoin(progress, progress.c.intent == intent.c.id)
         .outerjoin(nonce_slot, nonce_slot.c.intent == intent.c.id)
@@ -74,6 +87,19 @@ def _facts() -> AnySelect:
 def _count(table: sa.Table) -> sa.ScalarSelect[int]:
     own = table.alias()
     return sa.select(sa.func.count()).select_from(own).where(own.c.intent == intent.c.id).scalar_subquery()
+
+
+def _said() -> sa.ScalarSelect[str]:
+    """What a person said last became of it, and after how many moves."""
+    query = sa.select(command.c.after).where(
+        command.c.kind == "settle", command.c.payload_hash == intent.c.payload_hash
+    )
+    return query.order_by(command.c.id.desc()).limit(1).scalar_subquery()
+
+
+def _settled(row: AnyRow) -> bool:
+    """Whether it is in its state by a person's word: nobody's move came after it but the one to it."""
+    return row.said is not None and msgspec.json.decode(row.said) == {"moves": row.moves - 1, "settle": row.state}
 
 
 def _effect_indexed() -> sa.ColumnElement[bool]:
@@ -130,6 +156,7 @@ def _found(row: AnyRow, *, moving: bool) -> Iterator[str]:
     """What the chain has to show."""
     stands = row.status is not None
     final = row.final_at_s is not None
+    settled = row.state in domain_intent.OUTCOMES and _settled(row)
     match row.state:
         case "included" if not stands:
             yield "no inclusion stands"
@@ -137,18 +164,20 @@ def _found(row: AnyRow, *, moving: bool) -> Iterator[str]:
             yield "an inclusion stands"
         case "final_ok" | "final_no_effect" | "final_reverted":
             if not final:
-                yield "no inclusion is final"
+                if not settled:
+                    yield "no inclusion is final"
                 return
             if row.found_kind == "cancel":
                 yield "it is its cancel that was mined"
             if row.status != (0 if row.state == "final_reverted" else 1):
                 yield f"its transaction has status {row.status}"
-            if (row.effect_log_index is not None) != (row.state == "final_ok"):
+            if (row.effect_log_index is not None) != (row.state == "final_ok") and not settled:
                 yield f"its effect {'was' if row.effect_log_index is not None else 'was not'} found"
             if moving and row.state == "final_ok" and not row.indexed:
                 yield "its effect is no canonical log of the book"
         case "cancelled" if row.nonce is not None and not (final and row.found_kind == "cancel"):
-            yield "no cancel of it is final"
+            if not settled:
+                yield "no cancel of it is final"
         case _:
             pass
 

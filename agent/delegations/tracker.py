@@ -93,6 +93,14 @@ class Timing(msgspec.Struct, frozen=True):
     poll_s: int
 
 
+class Settlement(msgspec.Struct, frozen=True):
+    """What a person says became of it. `logged`: the book holds a canonical log of one of its transactions."""
+
+    outcome: intents.Outcome
+    why: str
+    logged: bool
+
+
 class View(msgspec.Struct, frozen=True):
     """`receipts` holds an entry for every hash the node answered: None where it knows no receipt; a missing hash was not answered. `canonical`
     are the node's block hashes at the heights of all receipts and of `standing`; a missing height was not answered. `counts` is None when
@@ -111,6 +119,8 @@ class View(msgspec.Struct, frozen=True):
     cancel: str | None = None
     since_s: int = 0
     """When the intent came into its state."""
+    settle: Settlement | None = None
+    """The newest since then."""
 
 
 # --- what it says ---
@@ -168,7 +178,13 @@ class Alarm(msgspec.Struct, frozen=True):
     reason: str
 
 
-Output: TypeAlias = Move | Include | Orphan | Finalize | Resend | Bump | Timer | Alarm
+class Say(msgspec.Struct, frozen=True):
+    """What it waits for."""
+
+    why: str
+
+
+Output: TypeAlias = Move | Include | Orphan | Finalize | Resend | Bump | Timer | Alarm | Say
 
 
 # --- deciding ---
@@ -178,6 +194,18 @@ def next(view: View) -> tuple[Output, ...]:
     """Nothing for an intent that holds no nonce."""
     if view.state not in intents.HOLDING:
         return ()
+    found = _follow(view)
+    if view.state != "needs_operator" or view.settle is None:
+        return found
+    if any(isinstance(output, Move | Include | Orphan | Finalize | Alarm) for output in found):
+        return found  # the chain settles it
+    said = _settled(view, view.settle)
+    if isinstance(said, Say):
+        return found if any(isinstance(output, Bump) for output in found) else (said, *found)
+    return (*said, _again(view))
+
+
+def _follow(view: View) -> tuple[Output, ...]:
     seen = _seen(view)
     if len(seen) > 1:
         return _contradiction(view, seen)
@@ -309,8 +337,10 @@ def _waiting(view: View) -> tuple[Output, ...]:
         return (_again(view),)
     if view.state == "reserved":
         return (*_cancel(view), _again(view))
-    # Sending again what is signed is always safe; anything new waits for the person.
-    outputs = [] if view.state == "needs_operator" else _cancel(view) or _bump(view, counts)
+    outputs = _cancel(view) or _bump(view, counts)
+    if view.state == "needs_operator":
+        # Sending again what is signed is always safe, and a cancel is what a person asked for; anything else that is new waits for one.
+        outputs = [output for output in outputs if output.kind == "cancel"]
     due = tuple([attempt for attempt in view.attempts if _resend_due(view, attempt)])
     return (*outputs, *[Resend(hash_) for hash_ in resend_order(due)], _again(view))
 
@@ -333,13 +363,42 @@ def _superseded(view: View, counts: Counts) -> tuple[Output, ...]:
     return (Move("superseded", why), Alarm(FOREIGN, why))
 
 
-def _cancel(view: View) -> list[Output]:
+def _settled(view: View, said: Settlement) -> list[Output] | Say:
+    """A person's word counts once nothing of ours can be mined any more, and never against our own index."""
+    wish = f"{said.outcome} ({said.why})"
+    if said.logged:
+        return Say(f"{wish} is contradicted: the book holds a log of it")
+    standing, counts = view.standing, view.counts
+    heights = [standing.block_number] if standing is not None else [seen[1].block_number for seen in _seen(view)]
+    if heights and (view.book.finalized is None or max(heights) > view.book.finalized):
+        return Say(f"{wish} waits until block {max(heights)} is final in the book")
+    final = standing is not None and _final(view, standing.block_number, standing.block_hash)
+    used = counts is not None and counts.finalized > view.nonce
+    able = counts is not None and counts.finalized_number is not None and counts.head >= counts.finalized_number
+    if not final and not (used and able):
+        return Say(f"{wish} waits until nonce {view.nonce} is used in a final block")
+    outputs: list[Output] = []
+    if standing is not None:
+        agrees = final and _shows(view, standing) == said.outcome
+        outputs.append(Finalize(standing.id) if agrees else Orphan(standing.id, said.why))
+    return [*outputs, Move(said.outcome, said.why)]
+
+
+def _shows(view: View, standing: Inclusion) -> intents.Outcome:
+    """What an inclusion comes to whose effect no index has."""
+    kinds = {attempt.number: attempt.kind for attempt in view.attempts}
+    if kinds[standing.number] == "cancel":
+        return "cancelled"
+    return "final_no_effect" if standing.status else "final_reverted"
+
+
+def _cancel(view: View) -> list[Bump]:
     if view.cancel is None or any(attempt.kind == "cancel" for attempt in view.attempts):
         return []
     return [Bump("cancel", view.cancel)]
 
 
-def _bump(view: View, counts: Counts) -> list[Output]:
+def _bump(view: View, counts: Counts) -> list[Bump]:
     """Only the account's next nonce is held up by its own fee; one attempt at a time."""
     newest = max(view.attempts, key=lambda attempt: attempt.number)
     if newest.hash is None or not newest.sends or counts.latest != view.nonce:

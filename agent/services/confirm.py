@@ -67,7 +67,7 @@ class ConfirmService:
         async with self._the.book.read() as c:
             planned = [await self._next(c, one, facts) for one in page]
         moved = False
-        if any(_writes(outputs) for outputs in planned):
+        if any(_writes(one, outputs) for one, outputs in zip(page, planned, strict=True)):
             faults.point("confirm.before_commit")
             async with self._the.book.write() as c:
                 for one in page:
@@ -142,6 +142,10 @@ class ConfirmService:
                 case tracker.Move():
                     await self._move(c, one, output, expect=state)
                     state = output.to
+                case tracker.Say() if output.why != stored.why:
+                    await outstanding.wait(c, stored.id, why=output.why, next_s=now + 1)
+                case tracker.Say():
+                    pass
                 case tracker.Timer() | tracker.Resend() | tracker.Bump():
                     pass
         return state != stored.state
@@ -244,9 +248,14 @@ class ConfirmService:
         )
 
 
-def _writes(outputs: Sequence[tracker.Output]) -> bool:
+def _writes(one: following.Open, outputs: Sequence[tracker.Output]) -> bool:
     """Whether any of it is a row."""
-    return any(not isinstance(output, tracker.Timer | tracker.Resend | tracker.Bump) for output in outputs)
+    return any(
+        output.why != one.stored.why
+        if isinstance(output, tracker.Say)
+        else not isinstance(output, tracker.Timer | tracker.Resend | tracker.Bump)
+        for output in outputs
+    )
 
 
 def _held_up(output: tracker.Bump, quote: fees.Answer, *, fence: int | None, seen: int, reason: str) -> str:

@@ -13,7 +13,19 @@ from agent.delegations import tracker
 from agent.services import delegator, proofs
 from domain import errors, transaction
 from indexers.chain import account
-from store import attempts, blocks, book, commands, cursors, decisions, inclusions, intents, outstanding, slots
+from store import (
+    attempts,
+    blocks,
+    book,
+    commands,
+    cursors,
+    decisions,
+    inclusions,
+    intents,
+    outstanding,
+    settling,
+    slots,
+)
 
 
 class Open(msgspec.Struct, frozen=True):
@@ -89,7 +101,14 @@ async def view(c: book.Connection, one: Open, facts: Facts, *, timing: delegator
         now_s=now_s,
         since_s=one.stored.changed_at_s,
         cancel=one.cancel,
+        settle=await _settlement(c, one),
     )
+
+
+async def _settlement(c: book.Connection, one: Open) -> tracker.Settlement | None:
+    """As it is in this transaction: the newest word counts."""
+    said = await settling.settled(c, one.stored)
+    return None if said is None else tracker.Settlement(said.outcome, said.why, await settling.logged(c, one.stored.id))
 
 
 def _standing(item: inclusions.Inclusion) -> tracker.Inclusion:

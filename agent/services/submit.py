@@ -136,6 +136,8 @@ class SubmitService:
                     why = "it expired before it was signed: cancel it, so that its nonce is free"
                 elif not allowed or allowed[-1] != self._the.policy.hash():
                     why = "the policy changed before it was signed: cancel it, and propose it again"
+            if stored is not None and stored.state == "needs_operator":
+                continue  # anything new waits for the person
             if not why:
                 wanted.append(item)
             elif stored is not None and stored.why != why:

@@ -35,6 +35,7 @@ SAID: dict[str, str] = {
     "approve": "The intent is approved.",
     "reject": "The intent is rejected.",
     "cancel": "The intent is cancelled, or will be as soon as the chain allows it.",
+    "settle": "It is settled as you said, as soon as nothing of it can be mined any more.",
     "pause": "Submission is paused.",
     "resume": "Submission goes on.",
     "clear-latch": "The latch is cleared.",

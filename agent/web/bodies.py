@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl
 import msgspec
 from aiohttp import web
 
-from domain import errors, wire
+from domain import errors, intent, wire
 from kit import http, logs
 
 JSON, FORM = "application/json", "application/x-www-form-urlencoded"
@@ -61,6 +61,13 @@ class Approve(_Body, frozen=True):
     """`payload_hash` is what was looked at: an approval is for that and nothing else."""
 
     payload_hash: Hash
+    reason: Reason
+
+
+class Settle(_Body, frozen=True):
+    """`outcome` is what became of the intent; that it worked is for nobody to say but the agent's own index."""
+
+    outcome: intent.Outcome
     reason: Reason
 
 

@@ -1,4 +1,4 @@
-"""Intents: propose, look, approve, reject, cancel. In: requests of people and programs. Out: rows of the book, and answers.
+"""Intents: propose, look, approve, reject, cancel, settle. In: requests of people and programs. Out: rows of the book, and answers.
 
 Proposing is what a button and a command do alike: the arguments are made canonical by the planner, then the intent and the command that
 made it are written in one transaction. Whether it may be done is not asked here; the policy judges it with the chain's state.
@@ -16,7 +16,7 @@ from aiohttp import web
 from agent.web import answers, bodies, items, live, people, routes, shown
 from domain import errors, hashing, intent
 from kit import http
-from store import book, commands, queries
+from store import book, commands, queries, settling
 
 MAX_PAGE = 200
 STATES: tuple[str, ...] = get_args(intent.State)
@@ -57,6 +57,9 @@ class Intents:
             routes.Route("POST", f"{one}/reject", self.reject, ("approver",), "Refuse an intent before it is reserved."),
             routes.Route(
                 "POST", f"{one}/cancel", self.cancel, ("proposer", "operator"), "Give an intent up; a proposer only its own."
+            ),
+            routes.Route(
+                "POST", f"{one}/settle", self.settle, ("operator",), "Say what became of an intent that needs an operator."
             ),
             routes.Route("GET", "/v1/policy", self.policy, routes.READ, "The policy in force, as it is hashed."),
         ]  # fmt: skip
@@ -176,6 +179,14 @@ class Intents:
             if done is None:
                 done = await commands.cancel(c, id_, by=who.name, reason=body.reason, at_s=self._live.clock.now())
         return self._decided(request, done, id_, said="cancel")
+
+    async def settle(self, request: web.Request) -> web.Response:
+        body, id_, who = await bodies.read(request, bodies.Settle), _id(request), people.required(request)
+        async with people.writing(request, self._live.book, self._live.clock) as c:
+            done = await settling.settle(
+                c, id_, outcome=body.outcome, by=who.name, reason=body.reason, at_s=self._live.clock.now()
+            )
+        return self._decided(request, done, id_, said="settle")
 
     def _decided(
         self, request: web.Request, done: commands.Done | commands.Refused, id_: bytes, *, said: str

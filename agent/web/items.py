@@ -53,8 +53,8 @@ class Event(_Item, frozen=True):
 
 
 class Intent(_Item, frozen=True):
-    """`why` is the reason of the present state. `may` lists what the asking person could do now: approve, reject, cancel. `approvals` are
-    the principals who approved this payload."""
+    """`why` is the reason of the present state. `may` lists what the asking person could do now: approve, reject, cancel, settle. `approvals`
+    are the principals who approved this payload."""
 
     id: str
     key: str

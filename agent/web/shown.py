@@ -51,6 +51,8 @@ def may(row: queries.IntentRow, approvals: Iterable[str], who: people.Who | None
         found += ["reject"]
     if "operator" in who.roles or ("proposer" in who.roles and who.name == row.proposer):
         found += ["cancel"]
+    if "operator" in who.roles and row.state == "needs_operator":
+        found += ["settle"]
     return found
 
 

@@ -16,6 +16,7 @@ from kit import tls
 from store import book, commands, latches, principals
 from tests import certificates
 from tests.cli.test_backup import AGENT, DOCUMENT
+from tests.store import belt
 from tests.web.conftest import World, serving
 
 WHY = ("--reason", "because")
@@ -218,6 +219,17 @@ async def test_another_person_approves_from_the_console(console: Console) -> Non
     assert code == 0 and "amy" in out
     assert (await console("intents", "cancel", str(made["id"]), *WHY, by="pat"))[0] == 0
     assert (await console("intents", "reject", str(made["id"]), *WHY, by="amy"))[0] == main.NO
+
+
+async def test_an_operator_settles_from_the_console_what_needs_one(console: Console) -> None:
+    made = str((await delegate(console))["id"])
+    code, _, err = await console("intents", "settle", made, "--as", "superseded", *WHY, by="otto")
+    assert code == main.NO and "not-needed" in err
+    async with console.world.book.write() as c:
+        needy = hashing.hex0x((await belt.bring(c, "needs_operator")).id)
+    code, out, _ = await console("intents", "settle", needy, "--as", "superseded", *WHY, by="otto")
+    assert code == 0 and "superseded, as soon as" in out
+    assert [row.kind for row in await console.world.commanded()][-1] == "settle"
 
 
 async def test_waiting_ends_with_one_when_the_intent_ends_without_effect(console: Console) -> None:

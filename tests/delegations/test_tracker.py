@@ -330,8 +330,88 @@ def test_what_waits_for_a_person_ends_when_its_block_is_final() -> None:
 
 
 def test_what_waits_for_a_person_is_sent_again_and_never_bumped() -> None:
-    found = tracker.next(view(state="needs_operator", now_s=NOW + 999, cancel="x"))
+    found = tracker.next(view(state="needs_operator", now_s=NOW + 999))
     assert found == (tracker.Resend(A), tracker.Timer(NOW + 1001))
+
+
+def test_what_waits_for_a_person_is_cancelled_when_the_person_wants_it() -> None:
+    found = tracker.next(view(state="needs_operator", cancel="x"))
+    assert found == (tracker.Bump("cancel", "x"), AGAIN)
+
+
+def test_the_cancel_of_what_waits_for_a_person_is_bumped() -> None:
+    given: dict[str, Any] = {"state": "needs_operator", "attempts": (ORIGINAL, CANCEL), "cancel": "x"}
+    kinds = [item.kind for item in tracker.next(view(**given, now_s=NOW + 61)) if isinstance(item, tracker.Bump)]
+    assert kinds == ["cancel"]
+
+
+@pytest.mark.parametrize("counts", [USED, FINAL])
+def test_a_used_nonce_is_not_cancelled_for_a_person(counts: tracker.Counts) -> None:
+    found = tracker.next(view(state="needs_operator", cancel="x", counts=counts))
+    assert not [item for item in found if isinstance(item, tracker.Bump)]
+
+
+# --- what a person says became of it ---
+
+
+def settled(outcome: intent.Outcome = "final_reverted", *, logged: bool = False, **changes: Any) -> list[Any]:
+    """What follows at once, without timers, resends and what the intent says."""
+    said = tracker.Settlement(outcome, "olga: seen in an explorer", logged)
+    found = tracker.next(view(**{"state": "needs_operator", "settle": said, "since_s": NOW, **changes}))
+    return [item for item in found if not isinstance(item, tracker.Timer | tracker.Resend | tracker.Say)]
+
+
+def says(**changes: Any) -> list[str]:
+    said = tracker.Settlement("final_reverted", "olga: x", logged=changes.pop("logged", False))
+    found = tracker.next(view(**{"state": "needs_operator", "settle": said, "since_s": NOW, **changes}))
+    return [item.why for item in found if isinstance(item, tracker.Say)]
+
+
+@pytest.mark.parametrize("outcome", intent.OUTCOMES)
+def test_a_person_settles_what_the_chain_cannot_show_once_its_nonce_is_used_for_good(outcome: intent.Outcome) -> None:
+    assert settled(outcome, counts=FINAL) == [tracker.Move(outcome, "olga: seen in an explorer")]
+
+
+@pytest.mark.parametrize(
+    "counts", [None, UNUSED, USED, tracker.Counts(latest=5, finalized=5, finalized_number=11, head=9)]
+)
+def test_nobody_settles_what_could_still_be_mined(counts: tracker.Counts | None) -> None:
+    assert settled(counts=counts) == []
+    assert "waits until nonce 4 is used in a final block" in says(counts=counts)[0]
+
+
+def test_nobody_settles_against_a_log_of_our_own_index() -> None:
+    assert settled(counts=FINAL, logged=True) == []
+    assert "the book holds a log of it" in says(counts=FINAL, logged=True)[0]
+
+
+def test_a_person_settles_what_stands_in_a_final_block_with_what_it_shows() -> None:
+    given: dict[str, Any] = {"standing": STANDING, "receipts": {A: RECEIPT}, "counts": USED, "book": NOTHING_OF_IT}
+    assert settled("final_no_effect", **given) == [
+        tracker.Finalize(7), tracker.Move("final_no_effect", "olga: seen in an explorer"),
+    ]  # fmt: skip
+
+
+def test_a_person_who_says_otherwise_puts_aside_what_stands() -> None:
+    given: dict[str, Any] = {"standing": STANDING, "receipts": {A: RECEIPT}, "counts": USED, "book": NOTHING_OF_IT}
+    put_aside, moved = settled("superseded", **given)
+    assert isinstance(put_aside, tracker.Orphan) and moved == tracker.Move("superseded", "olga: seen in an explorer")
+
+
+def test_what_stands_is_settled_when_its_block_is_final_in_the_book() -> None:
+    given: dict[str, Any] = {"standing": STANDING, "receipts": {A: RECEIPT}, "counts": FINAL, "book": NOTHING}
+    assert settled("final_no_effect", **given) == []
+    assert "waits until block 10 is final in the book" in says(**given)[0]
+    assert "waits until block 10 is final in the book" in says(**given | {"standing": None})[0]
+
+
+def test_what_the_book_proves_goes_before_what_a_person_says() -> None:
+    given: dict[str, Any] = {"standing": STANDING, "receipts": {A: RECEIPT}, "counts": FINAL, "book": OLD}
+    assert [item.to for item in settled(**given) if isinstance(item, tracker.Move)] == ["included", "final_ok"]
+
+
+def test_what_left_for_itself_is_not_settled() -> None:
+    assert settled(state="pending", counts=UNUSED) == []
 
 
 # --- the machine as a whole ---
@@ -354,6 +434,7 @@ def test_no_facts_lead_to_a_move_that_the_machine_has_not(
             found = view(
                 state=state, counts=counts, standing=standing, receipts=receipts, canonical=canonical, book=book,
                 attempts=attempts, cancel="x", now_s=NOW + 999,
+                settle=tracker.Settlement("superseded", "x", logged=False),
             )  # fmt: skip
             for output in tracker.next(found):
                 if isinstance(output, tracker.Move):

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from domain import errors, hashing
 from domain import intent as domain_intent
-from store import attempts, backup, commands, gaps, inclusions, intents, latches
+from store import attempts, backup, commands, gaps, inclusions, intents, latches, settling
 from store.book import Book
 from store.connection import Connection
 from tests.store import belt
@@ -249,6 +249,7 @@ async def test_every_verb_asks_for_a_reason_that_can_be_printed(book: Book) -> N
             "approve": lambda **kw: commands.approve(c, of.id, payload_hash=of.payload_hash, **kw),
             "reject": lambda **kw: commands.reject(c, of.id, **kw),
             "cancel": lambda **kw: commands.cancel(c, of.id, **kw),
+            "settle": lambda **kw: settling.settle(c, of.id, outcome="superseded", **kw),
             "pause": lambda **kw: commands.pause(c, **kw),
             "resume": lambda **kw: commands.resume(c, **kw),
             "clear-latch": lambda **kw: commands.clear_latch(c, "submit.restored", **kw),

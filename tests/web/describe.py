@@ -69,6 +69,7 @@ SHAPES: dict[str, Shape] = {
     "POST /v1/intents/{id}/approve": Shape(DONE, bodies.Approve, refusals=(404, 409, 422)),
     "POST /v1/intents/{id}/reject": Shape(DONE, bodies.Because, refusals=(404, 409, 422)),
     "POST /v1/intents/{id}/cancel": Shape(DONE, bodies.Because, refusals=(404, 409, 422)),
+    "POST /v1/intents/{id}/settle": Shape(DONE, bodies.Settle, refusals=(404, 409, 422)),
     "GET /v1/policy": Shape({200: items.Policy}, refusals=(409,)),
     "GET /v1/commands": Shape({200: commands_api.CommandPage}, query=(LIMIT, BEFORE), refusals=(400,)),
     "POST /v1/pause": Shape(DONE, bodies.Pause, refusals=(422,)),

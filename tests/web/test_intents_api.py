@@ -207,6 +207,48 @@ async def test_cancelling_what_holds_a_nonce_is_a_wish_that_the_chain_decides(wo
     assert (await approve(world, "amy", made)) == (409, "too-late")
 
 
+# --- settling ---
+
+
+async def needs_operator(world: World) -> str:
+    async with world.book.write() as c:
+        return hashing.hex0x((await belt.bring(c, "needs_operator")).id)
+
+
+async def settle(world: World, id_: str, by: str, outcome: str = "superseded") -> tuple[int, str]:
+    answer = await world.ask(
+        "POST", f"/v1/intents/{id_}/settle", by=by, body={"outcome": outcome, "reason": "seen in an explorer"}
+    )
+    return answer.status, answer.json.get("title", "")
+
+
+async def test_an_operator_says_what_became_of_an_intent_that_needs_one(world: World) -> None:
+    await team(world)
+    id_ = await needs_operator(world)
+    assert (await settle(world, id_, "pat"))[0] == (await settle(world, id_, "amy"))[0] == 403
+    assert await settle(world, id_, "otto") == (200, "")
+    assert await settle(world, id_, "otto") == (409, "already-settled")
+    assert await settle(world, id_, "otto", "cancelled") == (409, "no-cancel")
+    assert await settle(world, id_, "otto", "final_ok") == (400, "Bad Request")
+    assert await world.state(id_) == "needs_operator"  # it is a wish
+    assert [(row.kind, row.principal) for row in await world.commanded()][-1] == ("settle", "otto")
+
+
+async def test_what_needs_nobody_is_not_settled_and_not_offered(world: World) -> None:
+    await team(world)
+    made = await proposed(world)
+    assert await settle(world, made["id"], "otto") == (409, "not-needed")
+    needy = await needs_operator(world)
+
+    async def offered(id_: str, by: str) -> tuple[bool, bool]:
+        shown = (await world.ask("GET", f"/v1/intents/{id_}", by=by)).json["intent"]["may"]
+        page = await world.ask("GET", f"/intents/{id_}", by=by)
+        return "settle" in shown, f'action="/v1/intents/{id_}/settle"' in page.body.decode()
+
+    assert await offered(needy, "otto") == (True, True)
+    assert await offered(needy, "pat") == await offered(made["id"], "otto") == (False, False)
+
+
 # --- looking ---
 
 
@@ -239,11 +281,12 @@ async def test_everybody_is_told_what_they_may_do_about_an_intent(world: World) 
     assert await may("amy") == ["reject"]
 
 
-@pytest.mark.parametrize("verb", ["approve", "reject", "cancel"])
+@pytest.mark.parametrize("verb", ["approve", "reject", "cancel", "settle"])
 async def test_an_unknown_intent_is_unknown(world: World, verb: str) -> None:
     await team(world)
-    by = "otto" if verb == "cancel" else "amy"
-    body = {"reason": "x", **({"payloadHash": MISSING} if verb == "approve" else {})}
+    by = "otto" if verb in ("cancel", "settle") else "amy"
+    more = {"approve": {"payloadHash": MISSING}, "settle": {"outcome": "superseded"}}
+    body = {"reason": "x", **more.get(verb, {})}
     answer = await world.ask("POST", f"/v1/intents/{MISSING}/{verb}", by=by, body=body)
     assert (answer.status, answer.json["title"]) == (404, "unknown")
     assert (await world.ask("GET", f"/v1/intents/{MISSING}")).status == 404

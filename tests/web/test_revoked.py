@@ -15,6 +15,7 @@ from domain import hashing
 from kit import backups, digests
 from store import commands, principals
 from store import copy as store_copy
+from tests.store import belt
 from tests.web import conftest as web
 from tests.web import test_authorization as authorization
 
@@ -39,6 +40,10 @@ async def _wanted(world: web.World, route: routes.Route) -> tuple[str, dict[str,
     elif path == "/v1/intents":
         body |= {"protocol": "devnet", "action": "delegate", "key": "k2"}
         body["arguments"] = {"validator": "0x" + "11" * 20, "amount": "1000"}
+    elif path.endswith("/settle"):
+        async with world.book.write() as c:
+            path = path.replace("{id}", hashing.hex0x((await belt.bring(c, "needs_operator")).id))
+        body["outcome"] = "superseded"
     elif "/intents/{id}" in path:
         made = (await world.propose("tess")).json
         path = path.replace("{id}", made["id"])

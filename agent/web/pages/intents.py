@@ -162,10 +162,24 @@ def _acts(shown: items.Intent, session: items.Session | None) -> str:
     if "cancel" in shown.may:
         end = form(f"{target}/cancel", reason("Why it is taken back"), button="Cancel", kind="stop")
         parts.append(card("Cancel", _cancels(shown), end))
+    if "settle" in shown.may:
+        parts.append(card("Settle", SETTLES, _settle(target)))
     why = _cannot(shown, session)
     if not parts:
         return why
     return f'<h2>Decide</h2>{why}<div class="cards">{"".join(parts)}</div>'
+
+
+SETTLES = (
+    '<p class="soft small">Say what became of it, when you know it from elsewhere. It ends so once its nonce is used in a final block, '
+    "and never against the agent's own index.</p>"
+)
+
+
+def _settle(target: str) -> str:
+    outcomes = "".join(f'<option value="{name}">{rows.words(name)}</option>' for name in intent_.OUTCOMES)
+    choose = f'<label>It is<select name="outcome" required><option value="">choose</option>{outcomes}</select></label>'
+    return form(f"{target}/settle", choose, reason("How you know"), button="Settle", kind="stop")
 
 
 def _cancels(shown: items.Intent) -> str:

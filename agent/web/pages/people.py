@@ -23,7 +23,7 @@ from agent.web.pages.markup import (
 
 MEANS = {
     "viewer": "looks at everything",
-    "operator": "pauses and resumes, cancels, clears latches, adopts gaps",
+    "operator": "pauses and resumes, cancels, settles, clears latches, adopts gaps",
     "proposer": "proposes intents and cancels their own",
     "approver": "approves and rejects what others proposed",
     "admin": "lets people in and ends their tokens",

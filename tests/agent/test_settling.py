@@ -1,0 +1,95 @@
+"""What needs a person ends: by the person's word once the chain can change nothing any more, or by the cancel the person asked for."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from domain import hashing, intent
+from store import attempts, commands, intents, reservations, settling
+from tests.agent import staking_belt
+
+RECEIPT = "eth_getTransactionReceipt"
+
+
+@pytest.fixture
+async def town() -> AsyncIterator[staking_belt.Town]:
+    async with staking_belt.town() as it:
+        yield it
+
+
+@pytest.fixture
+async def desk(town: staking_belt.Town, tmp_path: Path) -> AsyncIterator[staking_belt.Desk]:
+    async with staking_belt.desk(town, tmp_path / "book.db") as it:
+        yield it
+        await it.sound()
+
+
+async def stuck(town: staking_belt.Town, desk: staking_belt.Desk) -> bytes:
+    """Sent, dropped by the node before it was mined, and moved to a person."""
+    await town.client.call("evm_setAutomine", False)
+    id = await desk.propose("a")
+    await desk.until(id, "pending", mine=False)
+    async with desk.book.write() as c:
+        await intents.move(
+            c, id, expect="pending", to="needs_operator", why="the facts disagree", at_s=desk.clock.now()
+        )
+    return id
+
+
+async def say(desk: staking_belt.Desk, id: bytes, outcome: intent.Outcome) -> commands.Done | commands.Refused:
+    async with desk.book.write() as c:
+        return await settling.settle(c, id, outcome=outcome, by="olga", reason="looked", at_s=desk.clock.now())
+
+
+async def room(desk: staking_belt.Desk) -> int:
+    async with desk.book.read() as c:
+        return await reservations.in_flight(c, desk.delegator.chain_id, desk.delegator.address)
+
+
+async def drop(town: staking_belt.Town, desk: staking_belt.Desk, id: bytes) -> None:
+    async with desk.book.read() as c:
+        for item in await attempts.signed_of(c, id):
+            await town.client.call("anvil_dropTransaction", hashing.hex0x(item.hash))
+
+
+async def test_a_person_settles_an_intent_only_after_its_nonce_is_used_for_good_and_its_place_is_free(
+    town: staking_belt.Town, desk: staking_belt.Desk
+) -> None:
+    id = await stuck(town, desk)
+    assert isinstance(await say(desk, id, "final_reverted"), commands.Done)
+    await desk.step(desk.confirm)
+    waiting = await desk.look(id)
+    assert waiting.state == "needs_operator" and "waits until nonce 0 is used in a final block" in waiting.why
+    assert await room(desk) == 1
+    await drop(town, desk, id)
+    await town.foreign(0)
+    await town.mine()
+    await desk.run(1)
+    assert await desk.state(id) == "needs_operator"  # used, and not yet for good
+    await town.finalize()
+    await desk.step(desk.index)
+    await desk.step(desk.confirm)
+    ended = await desk.look(id)
+    assert (ended.state, ended.why) == ("final_reverted", "olga: looked")
+    assert await room(desk) == 0
+    late = await say(desk, id, "superseded")
+    assert isinstance(late, commands.Refused) and late.code == "not-needed"
+
+
+async def test_a_cancel_that_a_person_wants_of_what_needs_one_is_sent_and_mined(
+    town: staking_belt.Town, desk: staking_belt.Desk
+) -> None:
+    id = await stuck(town, desk)
+    assert isinstance(await desk.cancel(id), commands.Done)
+    await desk.run(2)
+    async with desk.book.read() as c:
+        assert [
+            item.kind
+            for item in await attempts.signed_of(c, id)
+            for item in [(await attempts.of_intent(c, id))[item.number]]
+        ] == ["original", "cancel"]
+    await desk.until(id, "cancelled")
+    assert await town.effects() == []
