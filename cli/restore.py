@@ -42,7 +42,11 @@ def run(args: argparse.Namespace) -> int:
     lines = [f"{logs.safe_url(url)}: {done.manifest.rows} rows as they were at {taken}, digest {done.manifest.digest}"]
     if done.kept:
         lines.append(f"{done.kept}: the book that was there")
-    if not args.hub:
+    if args.hub:
+        lines.append(
+            "it may have forgotten who holds a lease: no account's is granted anew until the hub has run for an hour"
+        )
+    else:
         lines.append(
             "nothing is submitted from a restored book until an operator has compared it with the chain and cleared latch submit.restored"
         )

@@ -13,6 +13,10 @@ account when it has itself seen the row unchanged for as long as the lease lasts
     that granted it that is when it ends, for another one or after a restart at most one lease's time after it looked. It looks at all
     rows when it starts and at one whenever the account is asked for, which who stands by does every third of that time.
 
+A book that was restored from a backup has forgotten grants: the account may be held under a token that it does not know. So nothing is
+acquired until the longest lease there can be has passed since the hub started on it (`_wait_ms`), and tokens go on far above; only who
+says that it holds what the book says it holds may renew that. The book keeps that the hub has waited, as a person's word is kept elsewhere.
+
 `expires_ms` says when a lease would end by the clock on the wall, for people and for older hubs beside this one; here it only tells one
 grant from the next, so the mark it is counted from grows with every one. 0 is a lease that was given back.
 """
@@ -30,7 +34,7 @@ from earnings.ingest import Refused
 from earnings.intake import Wires
 from earnings.metrics import Metrics
 from earnings.seats import Seats
-from kit import faults, logs, runtime
+from kit import backups, books, faults, logs, runtime
 
 MAX_LEASES = 10_000
 """Rows, one an account. Beyond it, rows that ended make room: tokens are counted over all accounts, so none comes back."""
@@ -42,6 +46,10 @@ clock was wrong, and would keep its holder out until then."""
 RATE = limits.Rate(per_s=20, burst=200)
 MAX_SOURCES = 4096
 FULL_RETRY_S = 60
+RESTORED_MS = 1000 * lease.MAX_TTL_S
+RESTORED_STEP = 1 << 32
+"""More tokens than can have been given since a backup: at the pace of the writes, in years."""
+RESTORED_RETRY_S = 60
 LOOK_MS = 1000
 """How often all rows of a full table are looked at."""
 
@@ -141,6 +149,7 @@ class Desk:
         self._clock = clock
         self._watch = Watch()
         self._look_again_ms = 0
+        self._restored_until_ms: int | None = None
         self._metrics = metrics
         self._buckets = limits.Buckets(RATE, most=MAX_SOURCES)
 
@@ -191,8 +200,11 @@ class Desk:
             refused = await _note(c, asked, wall_s)
             if refused is not None:
                 return refused, number
-            mark_ms, counter = await _mark(c, "lease_clock"), await _mark(c, "lease_token")
             now_ms = self._now_ms()
+            wait_ms = await self._wait_ms(c, now_ms=now_ms, wall_s=wall_s)
+            if wait_ms and asked.action == "acquire":
+                return _restored_lately(wait_ms), number
+            mark_ms, counter = await _mark(c, "lease_clock"), await _mark(c, "lease_token")
             row = await _row(c, asked)
             if row is None and not await self._room(c, source, now_ms=now_ms, mark_ms=mark_ms):
                 return Refused(503, "too many leases", "no more accounts fit", retry_after_s=FULL_RETRY_S), number
@@ -222,6 +234,10 @@ class Desk:
     async def recall(self) -> None:
         """Look at every row, so that leases of dead holders end one lease's time from now."""
         async with self._book.write() as c:
+            restored = await _restored(c)
+            if restored is not None:
+                self._restored_until_ms = self._now_ms() + RESTORED_MS
+                log.warning("hub.restored", taken_at_s=restored.taken_at_s, no_new_lease_for_s=RESTORED_MS // 1000)
             await self._look(c, now_ms=self._now_ms(), mark_ms=await _mark(c, "lease_clock"))
 
     async def _look(self, c: book.Connection, *, now_ms: int, mark_ms: int) -> list[Key]:
@@ -247,6 +263,21 @@ class Desk:
             await c.execute(table.delete().where(table.c.chain_id == chain_id, table.c.account == account))
         return bool(over)
 
+    async def _wait_ms(self, c: book.Connection, *, now_ms: int, wall_s: int) -> int:
+        """How long nothing is acquired yet. When it is over, that is kept, with tokens that go on far above those of before."""
+        if self._restored_until_ms is None:
+            return 0
+        restored = await _restored(c)
+        if restored is None:  # kept before, by this process or by another one
+            self._restored_until_ms = None
+            return 0
+        if now_ms < self._restored_until_ms:
+            return self._restored_until_ms - now_ms
+        await _put_mark(c, "lease_token", await _mark(c, "lease_token") + RESTORED_STEP)
+        waited = backups.acceptance(by="the hub, which waited", at_s=wall_s)
+        await book.put_meta(c, backups.accepted(restored.number), waited.encode())
+        return 0
+
     def _now_ms(self) -> int:
         return int(self._clock.monotonic() * 1000)
 
@@ -255,6 +286,22 @@ class Desk:
             return int(self._clock.now() * 1000)
         now = await c.scalar(sa.text("SELECT CAST(floor(extract(epoch FROM clock_timestamp()) * 1000) AS bigint)"))
         return int(now)
+
+
+def _restored_lately(wait_ms: int) -> Refused:
+    return Refused(
+        503,
+        "restored lately",
+        f"this hub was restored from a backup and may have forgotten a lease: none is granted for {-(-wait_ms // 1000)} more seconds",
+        retry_after_s=min(RESTORED_RETRY_S, -(-wait_ms // 1000)),
+    )
+
+
+async def _restored(c: book.Connection) -> backups.Restored | None:
+    """The newest restore of this book whose time was not waited for."""
+    meta = tables.meta
+    rows = await c.execute(sa.select(meta.c.name, meta.c.value).where(meta.c.name.startswith(books.RESTORED)))
+    return backups.pending({row.name: row.value.decode() for row in rows})
 
 
 def _after(asked: lease.Request, granted: Granted, *, mark_ms: int) -> Row:

@@ -13,7 +13,8 @@ import pytest
 
 from domain import hashing, lease, signatures
 from earnings import book, leases, limits, tables
-from kit import runtime
+from earnings import copy as hub_copy
+from kit import backups, runtime
 from tests.earnings import factory, hub
 from tests.store import postgres
 
@@ -236,6 +237,76 @@ async def test_a_restart_with_a_wrong_clock_ends_no_lease_early(tmp_path: Path, 
         assert await asker.refused("acquire", B) == (409, "lease held")
         clock.passed_s += 61
         assert (await asker.ask("acquire", B))[0] == 200
+
+
+HOUR_S = 3600
+
+
+async def _restored(folder: Path, store: str) -> None:
+    """The book again, as it is now."""
+    kinds = (hub_copy.BOOK,)
+    copy = folder / "backup"
+    await backups.take(store, copy, kinds, at_s=1)
+    await backups.restore(copy, store, kinds, expect={}, at_s=2, force=True)
+    copy.unlink()
+
+
+async def test_a_restored_hub_gives_nobody_a_lease_that_may_be_live_elsewhere(store: str, tmp_path: Path) -> None:
+    clock = WallClock()
+    async with hub.running(tmp_path, store=store, clock=clock) as h:
+        asker = Asker(h, clock)
+        token = await asker.token("acquire", A, ttl_s=60)
+        await asker.ask("release", A, last_token=token)
+    await _restored(tmp_path, store)
+    async with hub.running(tmp_path, store=store, clock=clock) as h:
+        asker = Asker(h, clock)
+        assert await asker.refused("acquire", B) == (503, "restored lately")
+        clock.passed_s += HOUR_S - 1
+        assert await asker.refused("acquire", A, last_token=token) == (503, "restored lately")
+        clock.passed_s += 2
+        assert await asker.token("acquire", B) > token + 10**9, "above what was given since the backup"
+    async with hub.running(tmp_path, store=store, clock=clock) as h:
+        other = Asker(h, clock, key=factory.key(8))
+        assert await other.token("acquire", B) < token + 2 * leases.RESTORED_STEP, "it waits and steps up once"
+
+
+async def test_a_restored_hub_that_starts_again_waits_again(store: str, tmp_path: Path) -> None:
+    clock = WallClock()
+    async with hub.running(tmp_path, store=store, clock=clock) as h:
+        await Asker(h, clock).ask("acquire", A)
+    await _restored(tmp_path, store)
+    for _ in range(2):
+        async with hub.running(tmp_path, store=store, clock=clock) as h:
+            assert await Asker(h, clock).refused("acquire", B) == (503, "restored lately")
+            clock.passed_s += HOUR_S - 60
+
+
+async def test_at_a_restored_hub_who_holds_what_its_book_says_goes_on(store: str, tmp_path: Path) -> None:
+    clock = WallClock()
+    async with hub.running(tmp_path, store=store, clock=clock) as h:
+        token = await Asker(h, clock).token("acquire", A)
+    await _restored(tmp_path, store)
+    clock.passed_s += 1
+    async with hub.running(tmp_path, store=store, clock=clock) as h:
+        asker = Asker(h, clock)
+        assert await asker.token("renew", A, last_token=token) == token
+        assert await asker.refused("renew", A, last_token=token + 1) == (409, "lease ended")
+        assert await asker.refused("acquire", A, last_token=token) == (503, "restored lately")
+
+
+async def test_of_two_hubs_on_a_restored_book_the_later_one_believes_the_earlier(
+    tmp_path: Path, postgres_server: postgres.Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = postgres_server.empty()
+    async with hubs(store, tmp_path, monkeypatch, count=1) as (clock, (h,)):
+        await Asker(h, clock).ask("acquire", A)
+    await _restored(tmp_path, store)
+    monkeypatch.undo()
+    async with hubs(store, tmp_path, monkeypatch, count=2) as (clock, (one, two)):
+        assert await Asker(two, clock).refused("acquire", B) == (503, "restored lately")
+        clock.passed_s += HOUR_S + 1
+        first = await Asker(one, clock).token("acquire", B)
+        assert await Asker(two, clock, key=factory.key(8)).token("acquire", B) == first + 1
 
 
 JUMPS_S = [-7200, 3600, 7200]
