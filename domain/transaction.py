@@ -11,6 +11,8 @@ import msgspec
 from domain import errors, hashing, rlp, signatures
 
 TYPE = 2
+PLAIN_GAS = 21_000
+"""What a transaction costs that only sends coins: a cancel sends none to oneself."""
 MAX_GAS = 1 << 24
 """EIP-7825: no transaction may ask for more."""
 

@@ -1,6 +1,7 @@
 """What open intents may spend. In: amounts, taken in the transaction that takes the nonce. Out: how much of a budget is spoken for.
 
-A reservation stands until it is released: what was done counts against the day's budget, what came to nothing does not.
+A reservation stands until it is released: what was done counts against the day's budget, what came to nothing does not. Gas is another
+matter: a cancel was paid for too, so it counts by what was mined, and by the worst that can be while something is under way.
 """
 
 from __future__ import annotations
@@ -12,11 +13,11 @@ from domain import errors, hashing
 from domain import intent as domain_intent
 from kit import columns
 from store.connection import Connection
-from store.staking import intent, nonce_slot, progress, reservation
+from store.staking import attempt, inclusion, intent, nonce_slot, progress, reservation
 
 
 class Reservation(msgspec.Struct, frozen=True):
-    """`amount`: stake in wei. `max_fee_wei`: the most the original can pay for gas."""
+    """`amount`: stake in wei. `max_fee_wei`: its share of the day's gas, for the original, its bumps and its cancels."""
 
     intent: bytes
     protocol: str
@@ -34,8 +35,14 @@ class Spent(msgspec.Struct, frozen=True):
 
     amount: int
     value_wei: int
-    max_fee_wei: int
     count: int
+
+
+class Gas(msgspec.Struct, frozen=True):
+    """In wei. `paid`: by what was mined and became final since a time. `open`: the most that what is under way can come to."""
+
+    paid: int
+    open: int
 
 
 async def put(c: Connection, item: Reservation) -> None:
@@ -61,7 +68,7 @@ async def spent(
 ) -> Spent:
     """Of the account since a time, of one protocol or action or of all; what is still under way counts however old it is. Read it in the
     transaction that reserves."""
-    sums = [columns.u256_sum(reservation.c[name]) for name in ("amount", "value_wei", "max_fee_wei")]
+    sums = [columns.u256_sum(reservation.c[name]) for name in ("amount", "value_wei")]
     query = sa.select(*sums, sa.func.count()).join(intent, intent.c.id == reservation.c.intent)
     query = query.join(progress, progress.c.intent == reservation.c.intent).where(
         intent.c.account == account,
@@ -74,7 +81,27 @@ async def spent(
         query = query.where(reservation.c.action == action)
     row = await c.row(query)
     assert row is not None
-    return Spent(row[0] or 0, row[1] or 0, row[2] or 0, row[3])
+    return Spent(row[0] or 0, row[1] or 0, row[2])
+
+
+async def gas(c: Connection, *, account: bytes, since_s: float, apart_from: bytes | None = None) -> Gas:
+    """Of every intent of the account but one. Whatever was frozen for an intent counts until its nonce is final, its share at least; then
+    what was mined on it, by the time it was found final. Read it in the transaction that reserves or freezes."""
+    others = [intent.c.account == account, *([] if apart_from is None else [intent.c.id != apart_from])]
+    final = sa.and_(inclusion.c.intent == intent.c.id, inclusion.c.final_at_s.is_not(None))
+    mined = sa.select(inclusion.c.gas_used, inclusion.c.gas_price_wei).join(intent, final)
+    mined = mined.where(*others, inclusion.c.final_at_s >= int(since_s))
+    held = (
+        sa.select(intent.c.id, reservation.c.max_fee_wei.label("share"), attempt.c.gas, attempt.c.max_fee)
+        .join(progress, progress.c.intent == intent.c.id)
+        .join(reservation, reservation.c.intent == intent.c.id)
+        .join(attempt, attempt.c.intent == intent.c.id)
+        .where(*others, progress.c.state.in_(sorted(domain_intent.HOLDING)))
+    )
+    most: dict[bytes, int] = {}
+    for row in await c.rows(held):
+        most[row.id] = max(most.get(row.id, 0), row.share, row.gas * row.max_fee)
+    return Gas(sum(row.gas_used * row.gas_price_wei for row in await c.rows(mined)), sum(most.values()))
 
 
 async def in_flight(c: Connection, chain_id: int, account: bytes) -> int:

@@ -132,7 +132,7 @@ reservation = sa.Table(
     # Of stake, normalised to wei.
     amount("amount"),
     amount("value_wei"),
-    # The most that the original can pay for gas.
+    # Its share of the day's gas.
     amount("max_fee_wei"),
     whole("at_s"),
     whole("released_at_s", nullable=True),

@@ -83,6 +83,12 @@ def most(caps: Caps, kind: intents.AttemptKind) -> Caps:
     return Caps(max_fee=max(room.max_fee, 1), max_tip=max(room.max_tip, 1))
 
 
+def within(caps: Caps, most_: int) -> Caps:
+    """Caps under which a bump offers `most_` wei per unit of gas at most."""
+    least = -(-most_ * BUMP_PERCENT // 100)
+    return caps if least >= caps.max_fee else Caps(max_fee=least, max_tip=min(caps.max_tip, least))
+
+
 def raised(old: int) -> int:
     """The least number that replaces `old`: 110 %, rounded up, and one wei more at least."""
     return max(old + 1, -(-old * BUMP_PERCENT // 100))

@@ -100,18 +100,12 @@ class Proposal(msgspec.Struct, frozen=True):
         """What the rolling caps count. An allowance moves nothing yet: the action after it counts."""
         return 0 if self.approve is not None or self.amount is None else self.amount
 
-    @property
-    def max_fee_wei(self) -> int:
-        """What the gas budget counts."""
-        return self.gas * self.max_fee
-
 
 class Spent(msgspec.Struct, frozen=True):
     """Sums of unreleased reservations of the last 24 hours."""
 
     amount: int = 0
     value_wei: int = 0
-    max_fee_wei: int = 0
 
 
 class Approval(msgspec.Struct, frozen=True):
@@ -143,6 +137,10 @@ class Facts(msgspec.Struct, frozen=True):
     spent_day: Spent
     spent_action: Spent
     simulated: Simulation
+    gas_paid_wei: int = 0
+    """For gas, by what became final in the last 24 hours."""
+    gas_open_wei: int = 0
+    """The most that what is under way can pay for gas."""
     approvals: tuple[Approval, ...] = ()
     paused: str | None = None
     latches: tuple[str, ...] = ()

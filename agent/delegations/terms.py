@@ -166,6 +166,14 @@ class Policy(msgspec.Struct, frozen=True):
         """The most that a transaction can take from the account, in wei, were it bumped up to the fee cap."""
         return value_wei + gas * self.caps.max_fee
 
+    def least_share(self, *, gas: int, max_fee: int) -> int:
+        """What a transaction needs of the day's gas, in wei: its own offer, and a cancel at the fee cap, which is to be possible always."""
+        return max(gas * max_fee, transaction.PLAIN_GAS * self.caps.max_fee)
+
+    def share(self, *, gas: int, max_fee: int, left: int) -> int:
+        """What it gets of the `left` wei: all that bumps up to the fee cap can come to, or what there is."""
+        return max(self.least_share(gas=gas, max_fee=max_fee), min(gas * self.caps.max_fee, left))
+
 
 def build(section: Section, *, chain_id: int, account: bytes, approval_ttl_s: int) -> Policy:
     """Raises BadConfig naming the key, its value and the cure."""

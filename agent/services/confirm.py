@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from agent.delegations import fees, tracker
+from agent.delegations import fees, policy, tracker
 from agent.services import delegator, draft, following, nonce_audit
 from domain import hashing, intent, transaction
 from kit import faults, logs, runtime
@@ -24,11 +24,9 @@ PAGE = 64
 """Open intents that are looked at in one step, lowest nonces first; the next step goes on behind them."""
 IDLE_AUDIT_S = 30.0
 """How often the account is audited while nothing of it is open."""
-CANCEL_GAS = 21_000
-"""What it costs to send nothing to oneself."""
 RELEASED: frozenset[intent.State] = frozenset({"cancelled", "superseded"})
-"""States that give the budget back: nothing was staked. A reverted call has burnt its gas, so its reservation goes on counting: what reverts
-again and again must meet the day's caps."""
+"""States that give the stake back: none was moved. A reverted call's goes on counting: what reverts again and again must meet the day's
+caps. Gas is counted by what was mined."""
 log = logs.logger()
 
 
@@ -196,16 +194,14 @@ class ConfirmService:
         ]
         if not wanted:
             return False
-        market = await draft.market(self._the.node, self._the.policy.caps)
+        history = await draft.history(self._the.node)
         frozen = False
         for one, output in wanted:
-            frozen = await self._bump(one, output, market) or frozen
+            frozen = await self._bump(one, output, history) or frozen
         return frozen
 
-    async def _bump(self, one: following.Open, output: tracker.Bump, market: fees.Answer) -> bool:
+    async def _bump(self, one: following.Open, output: tracker.Bump, history: fees.FeeHistory) -> bool:
         """Freeze it; True when it was. Above the caps, or without a lease, what is signed stays as it is and says why."""
-        previous = [(item.unsigned.tip, item.unsigned.max_fee) for item in one.frozen]
-        quote = fees.bump(previous, market, self._the.policy.caps, kind=output.kind)
         fence = self._the.guard.token() or self._the.guard.following()
         faults.point("confirm.before_bump")
         async with self._the.book.write() as c:
@@ -216,6 +212,7 @@ class ConfirmService:
             if output.kind == "bump" and await nonce_audit.forgetful(c):
                 return False
             seen = await slots.highest_fence(c, self._the.chain_id, self._the.address)
+            quote = await self._quote(c, one, output.kind, history)
             why = _held_up(output, quote, fence=fence, seen=seen, reason=self._the.guard.reason)
             if isinstance(quote, fees.Wait) or fence is None or why:
                 if stored.why != why:
@@ -233,6 +230,25 @@ class ConfirmService:
         )
         return True
 
+    async def _quote(
+        self, c: book.Connection, one: following.Open, kind: intent.AttemptKind, history: fees.FeeHistory
+    ) -> fees.Answer:
+        """A bump stays within the intent's share of the day's gas, or within what is left of the day when that is more. A cancel asks for
+        neither: every share has room for one."""
+        caps, most, now = self._the.policy.caps, self._the.policy.max_gas_wei_per_day, self._the.now()
+        if kind == "bump":
+            day = await reservations.gas(
+                c, account=self._the.address, since_s=now - policy.DAY_S, apart_from=one.stored.id
+            )
+            held = await reservations.of_intent(c, one.stored.id)
+            room = max(0 if held is None else held.max_fee_wei, most - day.paid - day.open)
+            caps = fees.within(caps, room // one.frozen[0].unsigned.gas)
+        previous = [(item.unsigned.tip, item.unsigned.max_fee) for item in one.frozen]
+        quote = fees.bump(previous, fees.quote(history, caps), caps, kind=kind)
+        if isinstance(quote, fees.Wait) and caps != self._the.policy.caps:
+            return fees.Wait(f"{quote.why}; its share of the {most} of max_gas_wei_per_day ends there")
+        return quote
+
     def _replacement(self, one: following.Open, kind: intent.AttemptKind, quote: fees.Quote) -> transaction.Unsigned:
         original = one.frozen[0].unsigned
         cancel = kind == "cancel"
@@ -241,7 +257,7 @@ class ConfirmService:
             nonce=original.nonce,
             tip=quote.tip,
             max_fee=quote.max_fee,
-            gas=CANCEL_GAS if cancel else original.gas,
+            gas=transaction.PLAIN_GAS if cancel else original.gas,
             to=self._the.address if cancel else original.to,
             value=0 if cancel else original.value,
             data=b"" if cancel else original.data,

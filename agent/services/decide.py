@@ -48,6 +48,8 @@ class Found(msgspec.Struct, frozen=True):
     why: str
     findings: str = "[]"
     proposal: policy.Proposal | None = None
+    gas_wei: int = 0
+    """Its share of the day's gas."""
 
 
 class DecideService:
@@ -193,15 +195,19 @@ class DecideService:
             simulated = policy.Simulation("unavailable", f"{read.why}; {earlier}")
         quote = read.market if isinstance(read.market, fees.Quote) else None
         proposal = self._proposal(stored, read, quote)
-        verdict = policy.judge(self._the.policy, proposal, await self._facts(c, stored, read, simulated, in_flight))
+        facts = await self._facts(c, stored, read, simulated, in_flight)
+        verdict = policy.judge(self._the.policy, proposal, facts)
         encoded = policy.encode(verdict.findings)
         if verdict.kind == "allow" and isinstance(read.market, fees.Wait):
             return Found("wait", "fees", read.market.why, encoded, proposal)
-        return Found(verdict.kind, verdict.rule, verdict.why, encoded, proposal)
+        left = self._the.policy.max_gas_wei_per_day - facts.gas_paid_wei - facts.gas_open_wei
+        share = self._the.policy.share(gas=proposal.gas, max_fee=proposal.max_fee, left=left)
+        return Found(verdict.kind, verdict.rule, verdict.why, encoded, proposal, share)
 
     def _proposal(self, stored: intents.Stored, read: draft.Draft, quote: fees.Quote | None) -> policy.Proposal:
         call, most = read.call, min(self._the.policy.max_gas, transaction.MAX_GAS)
-        known = quote or fees.Quote(1, self._the.policy.caps.max_fee)
+        # Without a quote it waits for one, and nothing is held against it that a price decides.
+        known = quote or fees.Quote(1, 1)
         return policy.Proposal(
             intent=stored.intent,
             call_to=call.to,
@@ -233,6 +239,7 @@ class DecideService:
         alone = await reservations.spent(
             c, account=self._the.address, since_s=since, protocol=stored.intent.protocol, action=stored.intent.action
         )
+        gas = await reservations.gas(c, account=self._the.address, since_s=since)
         open_ = await outstanding.originals(c, self._the.chain_id, self._the.address)
         return policy.Facts(
             now_s=now,
@@ -242,8 +249,10 @@ class DecideService:
             balance_wei=read.standing.balance,
             committed_wei=sum(self._the.policy.worst_case(gas=gas, value_wei=value) for gas, value in open_),
             in_flight=in_flight,
-            spent_day=policy.Spent(day.amount, day.value_wei, day.max_fee_wei),
-            spent_action=policy.Spent(alone.amount, alone.value_wei, alone.max_fee_wei),
+            spent_day=policy.Spent(day.amount, day.value_wei),
+            spent_action=policy.Spent(alone.amount, alone.value_wei),
+            gas_paid_wei=gas.paid,
+            gas_open_wei=gas.open,
             simulated=simulated,
             approvals=tuple(await self._approvals(c, stored)),
             paused=None if pause is None else pause.reason,
@@ -291,10 +300,17 @@ class DecideService:
                 c, stored.id, expect="planned", to="awaiting_approval", why=found.why, at_s=now, next_s=now + 1
             )
         elif found.proposal is not None and isinstance(read, draft.Draft):
-            await self._reserve(c, stored, read, found.proposal, floor=floor)
+            await self._reserve(c, stored, read, found.proposal, gas_wei=found.gas_wei, floor=floor)
 
     async def _reserve(
-        self, c: book.Connection, stored: intents.Stored, read: draft.Draft, proposal: policy.Proposal, *, floor: int
+        self,
+        c: book.Connection,
+        stored: intents.Stored,
+        read: draft.Draft,
+        proposal: policy.Proposal,
+        *,
+        gas_wei: int,
+        floor: int,
     ) -> None:
         """Nonce, budget and the frozen transaction. The decision is there already, in this transaction."""
         now, token = self._the.now(), self._the.guard.token()
@@ -312,7 +328,7 @@ class DecideService:
                 action=stored.intent.action,
                 amount=proposal.stake,
                 value_wei=proposal.value_wei,
-                max_fee_wei=proposal.max_fee_wei,
+                max_fee_wei=gas_wei,
                 at_s=now,
             ),
         )

@@ -158,8 +158,12 @@ class Drafter:
 
 async def market(node: account.Account, caps: fees.Caps) -> fees.Answer:
     """What a transaction should offer now."""
+    return fees.quote(await history(node), caps)
+
+
+async def history(node: account.Account) -> fees.FeeHistory:
     found = await node.fees()
-    return fees.quote(fees.FeeHistory(found.base_fee_next, found.tips), caps)
+    return fees.FeeHistory(found.base_fee_next, found.tips)
 
 
 def _limit(estimate: int) -> int:

@@ -88,7 +88,8 @@ def test_a_rule_that_is_broken_denies_and_is_named(changes: dict[str, Any], rule
         ({"simulated": policy.Simulation("failed", "NotEnough()")}, ("deny", "simulation")),
         ({"simulated": policy.Simulation("unavailable", "timeout")}, ("wait", "simulation")),
         ({"spent_day": policy.Spent(amount=9 * COIN + 1)}, ("deny", "amount_per_day")),
-        ({"spent_day": policy.Spent(max_fee_wei=COIN)}, ("deny", "gas_per_day")),
+        ({"gas_paid_wei": COIN}, ("deny", "gas_per_day")),
+        ({"gas_open_wei": COIN}, ("wait", "gas_per_day")),
         ({"balance_wei": 2 * COIN}, ("deny", "balance")),
         ({"committed_wei": 98 * COIN}, ("wait", "balance")),
         ({"latches": ("submit.nonces",)}, ("wait", "latches")),
@@ -229,8 +230,21 @@ def test_an_allowance_is_held_to_the_cap_and_the_threshold_of_one_transaction() 
 
 
 def test_the_threshold_itself_is_within_every_cap() -> None:
-    edge = factory.facts(spent_day=policy.Spent(amount=6 * COIN, max_fee_wei=COIN - 200_000 * 20 * GWEI))
+    edge = factory.facts(spent_day=policy.Spent(amount=6 * COIN), gas_paid_wei=COIN - 200_000 * 20 * GWEI)
     assert judged(factory.proposal(amount=4 * COIN), edge).kind == "allow"
+
+
+@given(left=st.integers(0, COIN), gas=st.integers(21_000, 1_000_000), max_fee=st.integers(1, 100 * GWEI))
+def test_a_share_of_the_days_gas_fits_what_is_left_and_has_room_for_the_offer_and_a_cancel(
+    left: int, gas: int, max_fee: int
+) -> None:
+    terms = factory.terms_of()
+    facts = factory.facts(gas_paid_wei=(COIN - left) // 2, gas_open_wei=COIN - left - (COIN - left) // 2)
+    verdict = judged(factory.proposal(gas=gas, max_fee=max_fee, tip=1), facts, terms)
+    share = terms.share(gas=gas, max_fee=max_fee, left=left)
+    assert share >= gas * max_fee and share >= 21_000 * terms.caps.max_fee
+    assert share <= max(gas * terms.caps.max_fee, terms.least_share(gas=gas, max_fee=max_fee))
+    assert (share <= left) == (verdict.kind == "allow"), verdict.why
 
 
 def test_an_action_has_its_own_day() -> None:

@@ -11,6 +11,7 @@ from coincurve import PrivateKey
 from domain import errors, transaction
 from store import attempts, blocks, inclusions, intents, reservations, slots
 from store.book import Book
+from store.connection import Connection
 from tests.store import belt, factory
 
 WHERE: dict[str, Any] = {"chain_id": belt.CHAIN, "account": belt.ACCOUNT}
@@ -234,14 +235,13 @@ async def test_a_reservation_counts_until_it_is_released_once(book: Book) -> Non
         for number, action in enumerate(("delegate", "delegate", "undelegate")):
             await belt.bring(c, "reserved", belt.wanted(str(number), amount=(1 << 255) + number, action=action))
         spent = await reservations.spent(c, account=belt.ACCOUNT, since_s=0)
-        gas = 200_000 * 3 * 10**9
-        assert spent == reservations.Spent(3 * (1 << 255) + 3, 0, 3 * gas, 3)  # past 256 bits, and exact
+        assert spent == reservations.Spent(3 * (1 << 255) + 3, 0, 3)  # past 256 bits, and exact
         some = await reservations.spent(
             c, account=belt.ACCOUNT, since_s=0, protocol=factory.PROTOCOL, action="delegate"
         )
         assert some.count == 2
         assert (await reservations.spent(c, account=belt.ACCOUNT, since_s=103)).count == 3, "still under way"
-        assert (await reservations.spent(c, account=b"\x02" * 20, since_s=0)) == reservations.Spent(0, 0, 0, 0)
+        assert (await reservations.spent(c, account=b"\x02" * 20, since_s=0)) == reservations.Spent(0, 0, 0)
         first = belt.wanted("0", amount=1 << 255).id
         await intents.move(c, first, expect="reserved", to="superseded", why="", at_s=1)
         await reservations.release(c, first, "another transaction took the nonce", 150)
@@ -254,6 +254,31 @@ async def test_a_reservation_counts_until_it_is_released_once(book: Book) -> Non
         kept = await reservations.of_intent(c, first)
         assert kept is not None
         assert (kept.released_at_s, kept.why_released) == (150, "another transaction took the nonce")
+
+
+async def test_gas_counts_by_the_worst_while_it_is_under_way_and_then_by_what_was_mined(book: Book) -> None:
+    async def gas(c: Connection, *, since_s: int = 0, apart_from: bytes | None = None) -> tuple[int, int]:
+        found = await reservations.gas(c, account=belt.ACCOUNT, since_s=since_s, apart_from=apart_from)
+        return found.paid, found.open
+
+    async with book.write() as c:
+        of = await belt.bring(c, "pending")
+        share = 200_000 * 3 * 10**9
+        assert await gas(c) == (0, share)
+        assert await gas(c, apart_from=of.id) == (0, 0)
+        slot = await slots.of_intent(c, of.id)
+        assert slot is not None
+        more = belt.unsigned(slot.nonce, tip=2 * 10**9, max_fee=5 * 10**9)
+        await attempts.freeze(c, attempts.Attempt(of.id, 1, "bump", more, "[]", 1, 104))
+        assert await gas(c) == (0, 200_000 * 5 * 10**9), "a bump counts by what it can come to"
+        await intents.move(c, of.id, expect="pending", to="superseded", why="", at_s=1)
+        await reservations.release(c, of.id, "superseded", 150)
+        assert await gas(c) == (0, 0), "nothing of ours was mined"
+        done = await belt.bring(c, "final_ok", belt.wanted("b"), height=9)
+        found = await inclusions.standing(c, done.id)
+        assert found is not None and found.final_at_s is not None
+        assert await gas(c) == (found.gas_used * found.gas_price_wei, 0)
+        assert await gas(c, since_s=found.final_at_s + 1) == (0, 0)
 
 
 async def test_a_cancel_that_was_mined_ends_the_intent_as_cancelled(book: Book) -> None:
