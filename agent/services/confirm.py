@@ -244,7 +244,7 @@ class ConfirmService:
             room = max(0 if held is None else held.max_fee_wei, most - day.paid - day.open)
             caps = fees.within(caps, room // one.frozen[0].unsigned.gas)
         previous = [(item.unsigned.tip, item.unsigned.max_fee) for item in one.frozen]
-        quote = fees.bump(previous, fees.quote(history, caps), caps, kind=kind)
+        quote = fees.bump(previous, fees.quote(history, caps, kind=kind), caps, kind=kind)
         if isinstance(quote, fees.Wait) and caps != self._the.policy.caps:
             return fees.Wait(f"{quote.why}; its share of the {most} of max_gas_wei_per_day ends there")
         return quote

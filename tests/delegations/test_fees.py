@@ -66,21 +66,51 @@ def test_a_quote_covers_the_next_block_and_no_quote_passes_the_caps(
         assert 0 < found.tip <= caps.max_tip
 
 
-@given(base=WEI, tip=WEI, bumps=st.integers(0, 60), caps=CAPPED)
-def test_whatever_was_offered_can_still_be_cancelled(base: int, tip: int, bumps: int, caps: fees.Caps) -> None:
-    """The reason for the room below the caps. With caps under two wei nothing fits under anything."""
+HISTORIES = st.builds(lambda base, tip: fees.FeeHistory(base, (tip,)), WEI, WEI)
+
+
+@given(first=HISTORIES, later=st.lists(HISTORIES, max_size=30), last=HISTORIES, caps=CAPPED)
+def test_whatever_was_offered_can_still_be_cancelled(
+    first: fees.FeeHistory, later: list[fees.FeeHistory], last: fees.FeeHistory, caps: fees.Caps
+) -> None:
+    """The reason for the room below the caps, wherever the market went. With caps under two wei nothing fits under anything."""
     assume(caps.max_tip > 1)
-    market = fees.quote(fees.FeeHistory(base, (tip,)), caps)
+    market = fees.quote(first, caps)
     assume(isinstance(market, fees.Quote))
     assert isinstance(market, fees.Quote)
     offered = [(market.tip, market.max_fee)]
-    for _ in range(bumps):
-        found = fees.bump(offered, market, caps)
-        if isinstance(found, fees.Wait):
-            break
+    for history in later:
+        found = fees.bump(offered, fees.quote(history, caps, kind="bump"), caps)
+        if isinstance(found, fees.Quote):
+            offered.append((found.tip, found.max_fee))
+    for market in (fees.quote(last, caps, kind="cancel"), fees.Wait("a spike")):
+        assert isinstance(fees.bump(offered, market, caps, kind="cancel"), fees.Quote)
+
+
+@given(offered=OFFERS, later=st.lists(HISTORIES, min_size=1, max_size=30), caps=CAPPED)
+def test_a_cancel_that_cannot_be_outbid_has_offered_everything(
+    offered: tuple[int, int], later: list[fees.FeeHistory], caps: fees.Caps
+) -> None:
+    cancels: list[tuple[int, int]] = []
+    for history in later:
+        found = fees.bump([offered, *cancels], fees.quote(history, caps, kind="cancel"), caps, kind="cancel")
+        if isinstance(found, fees.Quote):
+            assert not cancels or cancels[-1] != (caps.max_tip, caps.max_fee)
+            cancels.append((found.tip, found.max_fee))
+        else:
+            assert not cancels or cancels[-1] == (caps.max_tip, caps.max_fee)
+
+
+@given(base=st.integers(0, 50 * GWEI), tip=st.integers(0, 50 * GWEI))
+def test_an_original_can_be_outbid_several_times_whatever_others_tip(base: int, tip: int) -> None:
+    """As long as the base fee leaves that room below the cap."""
+    market = fees.quote(fees.FeeHistory(base, (tip,)), CAPS)
+    assert isinstance(market, fees.Quote)
+    offered = [(market.tip, market.max_fee)]
+    for _ in range(fees.RAISES - 1):
+        found = fees.bump(offered, market, CAPS)
+        assert isinstance(found, fees.Quote)
         offered.append((found.tip, found.max_fee))
-    assert isinstance(fees.bump(offered, market, caps, kind="cancel"), fees.Quote)
-    assert isinstance(fees.bump(offered, fees.Wait("a spike"), caps, kind="cancel"), fees.Quote)
 
 
 @pytest.mark.parametrize(
@@ -99,23 +129,28 @@ def test_nothing_below_the_least_replacement_but_geths_rounding_would_do(old: in
 
 
 def test_the_median_of_what_was_paid_is_quoted_with_headroom() -> None:
-    history = fees.FeeHistory(10 * GWEI, (0, GWEI, 2 * GWEI, 50 * GWEI, 0))
-    assert fees.quote(history, CAPS) == fees.Quote(tip=2 * GWEI, max_fee=22 * GWEI)
+    history = fees.FeeHistory(10 * GWEI, (0, 1, GWEI, 50 * GWEI, 0))
+    assert fees.quote(history, CAPS) == fees.Quote(tip=GWEI, max_fee=21 * GWEI)
 
 
 def test_empty_blocks_ask_for_one_wei() -> None:
     assert fees.quote(fees.FeeHistory(7, (0, 0)), CAPS) == fees.Quote(tip=1, max_fee=15)
 
 
-def test_a_tip_beyond_its_cap_is_offered_at_the_cap() -> None:
-    most = 3 * GWEI * 100 // 110
-    assert fees.quote(fees.FeeHistory(GWEI, (9 * GWEI,)), CAPS) == fees.Quote(tip=most, max_fee=2 * GWEI + most)
+def test_a_tip_beyond_its_cap_is_offered_at_the_cap_and_by_an_original_below_it() -> None:
+    history, most = fees.FeeHistory(GWEI, (9 * GWEI,)), 3 * GWEI * 100 // 110
+    assert fees.quote(history, CAPS, kind="bump") == fees.Quote(tip=most, max_fee=2 * GWEI + most)
+    found = fees.quote(history, CAPS)
+    assert isinstance(found, fees.Quote)
+    assert found.tip == 1_862_763_967 and found.max_fee == 2 * GWEI + found.tip
 
 
-def test_headroom_ends_at_the_cap() -> None:
-    assert fees.quote(fees.FeeHistory(60 * GWEI, (GWEI,)), CAPS) == fees.Quote(
-        tip=GWEI, max_fee=100 * GWEI * 100 // 110
-    )
+def test_headroom_ends_at_the_cap_and_for_an_original_where_it_can_still_be_outbid() -> None:
+    history, most = fees.FeeHistory(60 * GWEI, (GWEI,)), 100 * GWEI * 100 // 110
+    assert fees.quote(history, CAPS, kind="bump") == fees.Quote(tip=GWEI, max_fee=most)
+    assert fees.quote(history, CAPS) == fees.Quote(tip=GWEI, max_fee=68_500_000_000)
+    assert fees.quote(fees.FeeHistory(40 * GWEI, (GWEI,)), CAPS) == fees.Quote(tip=GWEI, max_fee=62_092_132_305)
+    assert fees.quote(fees.FeeHistory(89 * GWEI, (GWEI,)), CAPS) == fees.Quote(tip=GWEI, max_fee=most)
 
 
 def test_a_base_fee_beyond_the_cap_is_waited_out() -> None:
@@ -142,5 +177,14 @@ def test_while_the_market_is_beyond_the_cap_nothing_is_replaced() -> None:
     assert fees.bump([(1, 1)], fees.Wait("too dear"), CAPS) == fees.Wait("too dear")
 
 
-def test_a_cancel_does_not_wait_for_the_market() -> None:
-    assert fees.bump([(10, 100)], fees.Wait("too dear"), CAPS, kind="cancel") == fees.Quote(11, 110)
+def test_a_cancel_does_not_wait_for_the_market_and_offers_what_it_may_in_a_spike() -> None:
+    found = fees.bump([(10, 100)], fees.Wait("too dear"), CAPS, kind="cancel")
+    assert found == fees.Quote(CAPS.max_tip, CAPS.max_fee)
+
+
+def test_the_last_raise_of_a_cancel_is_all_that_is_allowed() -> None:
+    market = fees.Quote(GWEI, 20 * GWEI)
+    assert fees.bump([(GWEI, 82 * GWEI)], market, CAPS, kind="cancel") == fees.Quote(11 * GWEI // 10, 902 * GWEI // 10)
+    everything = fees.Quote(CAPS.max_tip, CAPS.max_fee)
+    assert fees.bump([(GWEI, 90 * GWEI)], market, CAPS, kind="cancel") == everything
+    assert fees.bump([(5 * GWEI // 2, 20 * GWEI)], market, CAPS, kind="cancel") == everything
