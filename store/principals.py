@@ -20,6 +20,8 @@ from store.staking import principal
 from store.staking import session as sessions
 
 ROLES = ("viewer", "operator", "proposer", "approver", "admin")
+MAX_SESSIONS = 16
+"""Browsers that one token can be signed in at; the oldest session makes room."""
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 
 
@@ -115,7 +117,8 @@ async def list_(c: Connection, *, ended: bool = False) -> list[Principal]:
 
 
 async def open_session(c: Connection, *, token_hash: bytes, principal_id: int, at_s: float, expires_s: float) -> None:
-    """`token_hash` is of the session's own token. Raises StoreError when the principal's token is not valid any more."""
+    """`token_hash` is of the session's own token; the principal's oldest beyond `MAX_SESSIONS` end. Raises StoreError when the principal's
+    token is not valid any more."""
     row = await c.row(_select().where(principal.c.id == principal_id, principal.c.until_s.is_(None)))
     if row is None:
         raise errors.StoreError("there is no such active principal", value=principal_id)
@@ -124,6 +127,11 @@ async def open_session(c: Connection, *, token_hash: bytes, principal_id: int, a
         "expires_s": int(expires_s),
     }  # fmt: skip
     await c.change(sessions.insert().values(**values))
+    others = sa.select(sessions.c.token_hash).where(
+        sessions.c.principal_id == principal_id, sessions.c.token_hash != token_hash
+    )
+    oldest = others.order_by(sessions.c.created_s.desc(), sessions.c.token_hash).offset(MAX_SESSIONS - 1)
+    await c.change(sessions.delete().where(sessions.c.token_hash.in_(oldest)))
 
 
 async def session(c: Connection, hash: bytes, now_s: float) -> Principal | None:

@@ -93,6 +93,25 @@ async def test_revoking_ends_token_and_sessions_and_the_name_can_be_given_again(
         assert now.roles == frozenset({"operator"})
 
 
+async def test_a_token_has_so_many_sessions_and_the_oldest_makes_room(book: Book) -> None:
+    async with book.write() as c:
+        for name in ("ana", "bob"):
+            await add(c, name, "viewer")
+        ana, bob = await principals.by_name(c, "ana"), await principals.by_name(c, "bob")
+        assert ana is not None
+        assert bob is not None
+        await principals.open_session(c, token_hash=token("b"), principal_id=bob.id, at_s=1, expires_s=999)
+        names = [f"s{number}" for number in range(principals.MAX_SESSIONS + 3)]
+        for at_s, name in enumerate(names, start=11):
+            # The last ones in one second: whoever comes is never the one that goes.
+            at_s = min(at_s, 11 + principals.MAX_SESSIONS)
+            await principals.open_session(c, token_hash=token(name), principal_id=ana.id, at_s=at_s, expires_s=999)
+            assert await principals.session(c, token(name), 30) is not None
+        standing = [name for name in names if await principals.session(c, token(name), 30) is not None]
+        assert standing == names[3:]
+        assert await principals.session(c, token("b"), 30) is not None
+
+
 async def test_the_last_admin_cannot_be_revoked(book: Book) -> None:
     async with book.write() as c:
         await add(c, "ana", "admin")
