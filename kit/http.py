@@ -122,6 +122,7 @@ def query_int(request: web.Request, name: str, *, default: int, minimum: int, ma
 async def _guard(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Errors become problems; every answer gets the headers."""
     try:
+        _check_names(request)
         response = await handler(request)
     except web.HTTPException as error:
         if error.status < 400:
@@ -140,6 +141,13 @@ async def _guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         response.headers.setdefault("Cache-Control", "no-store")
         response.headers["Server"] = "stakeside"
     return response
+
+
+def _check_names(request: web.Request) -> None:
+    """What a path names is text that every database can hold: PostgreSQL has no NUL. Raises BadAnswer."""
+    for text in request.match_info.values():
+        if not text.isprintable():
+            raise errors.BadAnswer("the address holds characters that cannot be shown", value=text)
 
 
 def _kept(error: web.HTTPException) -> dict[str, str] | None:

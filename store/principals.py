@@ -161,7 +161,8 @@ async def prune(c: Connection, now_s: float) -> int:
 async def _active(c: Connection, name: str, *, reason: str) -> Principal | Refused:
     if (refused := commands.reason_refused(reason)) is not None:
         return refused
-    found = await by_name(c, name)
+    # What is no name is nobody's, and may be no text for a database either.
+    found = None if _NAME.fullmatch(name) is None else await by_name(c, name)
     return Refused("unknown", f"there is no active principal {errors.clip(name)}") if found is None else found
 
 

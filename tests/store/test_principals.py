@@ -112,6 +112,13 @@ async def test_a_token_has_so_many_sessions_and_the_oldest_makes_room(book: Book
         assert await principals.session(c, token("b"), 30) is not None
 
 
+async def test_what_is_no_name_is_nobodys(book: Book) -> None:
+    async with book.write() as c:
+        for name in ("", "\0", "a\0b", "\ud800", "../a", "x" * 5000):
+            assert refused(await principals.revoke(c, name, by="a", reason="r", at_s=21)) == "unknown"
+            assert refused(await principals.rotate(c, name, token("t"), by="a", reason="r", at_s=21)) == "unknown"
+
+
 async def test_the_last_admin_cannot_be_revoked(book: Book) -> None:
     async with book.write() as c:
         await add(c, "ana", "admin")

@@ -1,4 +1,4 @@
-"""The agent's web over a real book on SQLite, with a running process played by plain values."""
+"""The agent's web over a real book, with a running process played by plain values."""
 
 from __future__ import annotations
 
@@ -276,10 +276,15 @@ class World:
 
 @asynccontextmanager
 async def serving(
-    tmp_path: Path, *, tls: ssl.SSLContext | None = None, connections: int = 20, **changes: object
+    tmp_path: Path,
+    *,
+    tls: ssl.SSLContext | None = None,
+    connections: int = 20,
+    store: str | None = None,
+    **changes: object,
 ) -> AsyncIterator[World]:
     """`changes` are set on the world before it is served; `connections` is how many its client may have."""
-    the_book = await factory.open_book(f"sqlite:///{tmp_path}/book.db")
+    the_book = await factory.open_book(store or f"sqlite:///{tmp_path}/book.db")
     made = World(the_book, tmp_path)
     for name, value in changes.items():
         setattr(made, name, value)
