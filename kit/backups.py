@@ -52,11 +52,16 @@ class Restored(msgspec.Struct, frozen=True):
 
 
 class Done(msgspec.Struct, frozen=True):
-    """A finished restore; `kept` is where the book is that was there before, if any."""
+    """A finished restore; `kept` is where the book is that was there before, if any. `untold` is what was expected and the backup does
+    not say: an old one, or a book that has not used a key yet."""
 
     restored: Restored
     manifest: Manifest
     kept: str
+    untold: tuple[str, ...] = ()
+
+
+Also = Callable[[sa.Connection, Restored], Awaitable[None]]
 
 
 async def take(url: str, out: Path, kinds: Sequence[books.Kind], *, at_s: int) -> Manifest:
@@ -156,18 +161,20 @@ async def restore(
     expect: Mapping[str, str],
     at_s: int,
     force: bool = False,
-    also: Callable[[sa.Connection, Restored], Awaitable[None]] | None = None,
+    keys: Mapping[str, frozenset[str]] | None = None,
+    also: Also | None = None,
 ) -> Done:
     """A book at `url`, marked as restored. Raises StoreError when the file does not have its digest or is a book of something else
-    than `expect` says, and when a book is there already; with `force` that one is kept aside. `also` writes in the same transaction, when
-    the digest was found right."""
+    than `expect` says or of none of the `keys`, and when a book is there already; with `force` that one is kept aside. `also` writes in
+    the same transaction, when the digest was found right."""
     manifest = await read_manifest(file)
+    untold = [key for key in expect if key not in manifest.facts and key != "deployment"]
     for key, value in expect.items():
-        if manifest.facts.get(key) != value:
+        if manifest.facts.get(key) != value and key not in untold:
             raise errors.StoreError(
                 f"the backup is of another {key.replace('_', ' ')}",
-                value=manifest.facts.get(key),
-                cure=f"the configuration has {value}",
+                value=_shown(manifest.facts.get(key, "")),
+                cure=f"the configuration has {_shown(value)}",
             )
     async with (
         copying.snapshot(f"sqlite:///{file}", kinds) as (kind, source),
@@ -175,6 +182,7 @@ async def restore(
     ):
 
         def work() -> Restored:
+            untold.extend(_same_keys(kind.whose(source), keys or {}))
             done = copying.fill(source, place.sync, kind)
             for side in (done.source, done.target):
                 _check(side.whole, bytes.fromhex(manifest.digest), file)
@@ -187,7 +195,24 @@ async def restore(
         restored = await databases.run(work)
         if also is not None:
             await also(place.sync, restored)
-    return Done(restored, manifest, place.kept)
+    return Done(restored, manifest, place.kept, tuple(untold))
+
+
+def _shown(value: str) -> str:
+    """A hash by its beginning: whole, it would look like a key and be withheld."""
+    return value if len(value) <= 42 else f"{value[:18]}…"
+
+
+def _same_keys(found: Mapping[str, frozenset[str]], expect: Mapping[str, frozenset[str]]) -> list[str]:
+    """The names that the book says nothing of. Raises StoreError when it is of other keys."""
+    for name, keys in expect.items():
+        if found.get(name) and not found[name] & keys:
+            raise errors.StoreError(
+                f"the backup is of another {name}",
+                value=", ".join(sorted(found[name])),
+                cure=f"the configuration has {', '.join(sorted(keys))}; a key that changed since is changed after the restore",
+            )
+    return [name for name in expect if not found.get(name)]
 
 
 def mark(sync: sa.Connection, kind: books.Kind, restored: Restored) -> None:

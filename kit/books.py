@@ -20,7 +20,8 @@ RESTORED = "restored"
 
 class Kind(msgspec.Struct, frozen=True):
     """`meta` is its table of keys and values, text or bytes, which no other kind has. `beside` is the DDL that table objects cannot
-    say, by dialect name: views and guards. `heavy` are tables whose rows can be megabytes."""
+    say, by dialect name: views and guards. `heavy` are tables whose rows can be megabytes. `whose` reads from the rows which keys the
+    book is of: names, each with all that go with it."""
 
     name: str
     metadata: sa.MetaData
@@ -28,6 +29,7 @@ class Kind(msgspec.Struct, frozen=True):
     head: str
     beside: Callable[[str], Sequence[str]] = lambda _: ()
     heavy: Collection[str] = ()
+    whose: Callable[[sa.Connection], dict[str, frozenset[str]]] = lambda _: {}
 
     @property
     def tables(self) -> list[sa.Table]:

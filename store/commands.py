@@ -15,6 +15,7 @@ import sqlalchemy as sa
 
 from domain import errors, hashing
 from domain import intent as domain_intent
+from kit import backups
 from store import backup, intents, latches
 from store.connection import Connection
 from store.staking import command
@@ -351,6 +352,15 @@ async def restored(c: Connection, found: backup.Restored, *, by: str, reason: st
         after={"digest": found.digest, "restored": found.number, "taken_at_s": found.taken_at_s},
     )  # fmt: skip
     return Done(made)
+
+
+def restoring(*, by: str, reason: str) -> backups.Also:
+    """`restored`, in the transaction that makes the book."""
+
+    async def write(sync: sa.Connection, found: backup.Restored) -> None:
+        await restored(Connection(sync), found, by=by, reason=reason)
+
+    return write
 
 
 async def _forget_before_restore(c: Connection, *, at_s: float) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -12,9 +13,12 @@ import pytest
 
 from cli import main
 from config import deployments
-from domain import hashing
+from domain import hashing, intent
+from earnings import app, seats
 from earnings import book as hub_book
+from signers import dev
 from store import book as agent_book
+from store import intents, tables
 
 Run = Callable[..., int]
 DOCUMENT = """\
@@ -73,17 +77,25 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "deployment.toml").write_text(DOCUMENT.format(zero="0x" + "11" * 32))
     (tmp_path / "agent.toml").write_text(AGENT)
     (tmp_path / "hub.toml").write_text(HUB)
+    _key(tmp_path / "key", 1)
     deployment = deployments.load(tmp_path / "deployment.toml").digest()
 
     async def make() -> None:
-        agent = await agent_book.open_book(
-            f"sqlite:///{tmp_path}/agent.db", deployment=deployment, chain_id=31337, genesis=hashing.ZERO32
-        )
-        await agent.close()
+        await _made(tmp_path)
         await (await hub_book.open_book(f"sqlite:///{tmp_path}/hub.db", deployment=deployment)).close()
 
     asyncio.run(make())
     return tmp_path
+
+
+async def _made(folder: Path, *, genesis: bytes = b"\x11" * 32) -> None:
+    url, deployment = f"sqlite:///{folder}/agent.db", deployments.load(folder / "deployment.toml").digest()
+    await (await agent_book.open_book(url, deployment=deployment, chain_id=31337, genesis=genesis)).close()
+
+
+def _key(file: Path, number: int) -> None:
+    file.write_text(f"0x{number:064x}\n")
+    file.chmod(0o600)
 
 
 @pytest.mark.parametrize("kind", ["agent", "hub"])
@@ -130,3 +142,103 @@ def test_a_hubs_backup_is_no_agents_book(folder: Path, capsys: pytest.CaptureFix
     assert main.main(["restore", "--reason", "a test", "b"]) == 2
     assert "no book" in capsys.readouterr().err
     assert not (folder / "agent.db").exists()
+
+
+ELSEWHERE = """[delegator]
+kind = "dev"
+key_file = "account.key"
+[submit]
+exclusive = true
+[policy]
+max_fee_per_gas_wei = "1"
+max_tip_wei = "1"
+max_amount_per_day = "1"
+max_gas_wei_per_day = "1"
+"""
+ATTESTING = """[attester]
+kind = "dev"
+key_file = "attester.key"
+"""
+
+
+async def _signed(folder: Path, key: bytes, *, account: bool) -> None:
+    """What an account delegates, or a vote of an attester."""
+    the_book = await agent_book.open_book(
+        f"sqlite:///{folder}/agent.db",
+        deployment=deployments.load(folder / "deployment.toml").digest(),
+        chain_id=31337,
+        genesis=b"\x11" * 32,
+    )
+    word = bytes(32)
+    asked = intent.Intent(31337, key, "k", "devnet", "delegate", {"amount": "1"})
+    vote = {"stream": word, "sequence": 0, "revision": 0, "kind": "attest", "digest": word, "ballot": 0}
+    async with the_book.write() as c:
+        if account:
+            await intents.put(c, asked, proposer="p", reason="r", at_s=1, expires_at_s=9)
+        else:
+            await c.change(tables.vote.insert().values(signer=key, payload=b"", at_s=1, **vote))
+    await the_book.close()
+
+
+@pytest.mark.parametrize(("name", "settings"), [("account", ELSEWHERE), ("attester", ATTESTING)])
+def test_a_backup_of_another_key_is_refused_and_names_both(
+    name: str, settings: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _key(folder / f"{name}.key", 5)
+    ours = dev.load(folder / f"{name}.key", chain_id=31337).address
+    (folder / "agent.toml").write_text(AGENT + settings)
+    for number, key in enumerate((b"\x22" * 20, ours)):
+        if number:
+            (folder / "agent.db").unlink()
+            asyncio.run(_made(folder))
+        asyncio.run(_signed(folder, key, account=name == "account"))
+        assert main.main(["backup", "--out", f"b{number}"]) == 0
+    (folder / "agent.db").unlink()
+    capsys.readouterr()
+    assert main.main(["restore", "--reason", "a test", "b0"]) == 2
+    said = capsys.readouterr().err
+    assert f"another {name}" in said and "0x" + "22" * 20 in said and hashing.hex0x(ours) in said
+    assert not (folder / "agent.db").exists()
+    assert main.main(["restore", "--reason", "a test", "b1"]) == 0
+    assert "does not say" not in capsys.readouterr().out
+
+
+def test_what_a_backup_does_not_say_is_said(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A book whose keys signed nothing yet, in a backup from before chain and genesis were in it."""
+    _key(folder / "account.key", 5)
+    (folder / "agent.toml").write_text(AGENT + ELSEWHERE)
+    assert main.main(["backup", "--out", "b"]) == 0
+    with closing(sqlite3.connect(folder / "b", isolation_level=None)) as c:
+        (text,) = c.execute("SELECT value FROM backup_manifest WHERE key = 'manifest'").fetchone()
+        manifest = json.loads(text)
+        del manifest["facts"]["chain_id"], manifest["facts"]["genesis"]
+        c.execute("UPDATE backup_manifest SET value = ? WHERE key = 'manifest'", (json.dumps(manifest),))
+    (folder / "agent.db").unlink()
+    assert main.main(["restore", "--reason", "a test", "b"]) == 0
+    assert "the backup does not say: chain_id, genesis, account" in capsys.readouterr().out
+
+
+def test_a_backup_of_another_genesis_is_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "agent.db").unlink()
+    asyncio.run(_made(folder, genesis=hashing.ZERO32))
+    assert main.main(["backup", "--out", "b"]) == 0
+    (folder / "agent.db").unlink()
+    assert main.main(["restore", "--reason", "a test", "b"]) == 2
+    said = capsys.readouterr().err
+    assert "another genesis" in said and "0x" + "00" * 8 in said and "0x" + "11" * 8 in said
+
+
+def test_a_backup_of_another_hub_is_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    async def run() -> None:
+        document = deployments.load(folder / "deployment.toml")
+        the_book = await hub_book.open_book(f"sqlite:///{folder}/hub.db", deployment=document.digest())
+        await app.adopt_document(the_book, seats.Seats(document))
+        await the_book.close()
+
+    asyncio.run(run())
+    assert main.main(["backup", "--hub", "--out", "b"]) == 0
+    (folder / "hub.db").unlink()
+    assert main.main(["restore", "--hub", "b"]) == 2
+    said = capsys.readouterr().err
+    assert "another receipt key" in said and "0x" + "0" * 39 + "2" in said
+    assert not (folder / "hub.db").exists()
