@@ -106,7 +106,7 @@ async def save_signed(
     """Before it is sent. The same raw bytes again change nothing.
 
     Raises StoreError for a stale fence, other bytes for the same attempt, bytes that are not the frozen attempt signed by the account,
-    and for an intent that is final."""
+    for an attempt that a cancel was frozen after, and for an intent that is final."""
     slot, frozen = await slots.of_intent(c, intent), await _one(c, intent, number)
     if slot is None or frozen is None:
         raise errors.StoreError("no such attempt was frozen", value=(hashing.hex0x(intent), number))
@@ -121,6 +121,9 @@ async def save_signed(
                 cure="send the one that is kept",
             )
         return
+    cancels = sa.select(attempt.c.number).where(attempt.c.intent == intent, attempt.c.kind == "cancel")
+    if await c.row(cancels.where(attempt.c.number > number)) is not None:
+        raise errors.StoreError("a cancel was frozen after it: it is not signed any more", value=number)
     state = await c.scalar(sa.select(progress.c.state).where(progress.c.intent == intent))
     if state not in domain_intent.HOLDING:
         raise errors.StoreError(f"the intent is {state}: nothing is signed for it", value=hashing.hex0x(intent))

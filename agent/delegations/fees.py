@@ -63,7 +63,7 @@ def quote(history: FeeHistory, caps: Caps, *, kind: intents.AttemptKind = "origi
 def bump(
     previous: Sequence[tuple[int, int]], market: Answer, caps: Caps, *, kind: intents.AttemptKind = "bump"
 ) -> Answer:
-    """What replaces everything offered before at the nonce: `previous` are all (tip, max_fee), in any order.
+    """What replaces everything offered before at the nonce: `previous` are the (tip, max_fee) of all that was signed, in any order.
 
     Never lower than any of them. Never lower than the market either, which a bump waits for; a cancel does not: below the market too it takes
     the place of what it cancels. Where the market is beyond the caps, or no other cancel could follow, it offers all that is allowed."""

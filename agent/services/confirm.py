@@ -7,6 +7,7 @@ is a log of a finalized block that this agent indexed itself; nothing is done be
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from agent.delegations import fees, policy, tracker
@@ -24,6 +25,9 @@ PAGE = 64
 """Open intents that are looked at in one step, lowest nonces first; the next step goes on behind them."""
 IDLE_AUDIT_S = 30.0
 """How often the account is audited while nothing of it is open."""
+REFRESH_S = 300
+"""How old the figures may be in the reason that a bump waits for."""
+FIGURES = re.compile(r"\d+")
 RELEASED: frozenset[intent.State] = frozenset({"cancelled", "superseded"})
 """States that give the stake back: none was moved. A reverted call's goes on counting: what reverts again and again must meet the day's
 caps. Gas is counted by what was mined."""
@@ -215,7 +219,7 @@ class ConfirmService:
             quote = await self._quote(c, one, output.kind, history)
             why = _held_up(output, quote, fence=fence, seen=seen, reason=self._the.guard.reason)
             if isinstance(quote, fees.Wait) or fence is None or why:
-                if stored.why != why:
+                if self._news(stored, why):
                     await outstanding.wait(c, stored.id, why=why, next_s=self._the.now() + 1)
                 return False
             number = len(one.frozen)
@@ -230,6 +234,13 @@ class ConfirmService:
         )
         return True
 
+    def _news(self, stored: intents.Stored, why: str) -> bool:
+        """Whether it waits for something else than it did. Figures that move with every block are written again only now and then."""
+        if stored.why == why:
+            return False
+        old = stored.next_s is None or self._the.now() >= stored.next_s + REFRESH_S
+        return old or FIGURES.sub("", stored.why) != FIGURES.sub("", why)
+
     async def _quote(
         self, c: book.Connection, one: following.Open, kind: intent.AttemptKind, history: fees.FeeHistory
     ) -> fees.Answer:
@@ -243,7 +254,9 @@ class ConfirmService:
             held = await reservations.of_intent(c, one.stored.id)
             room = max(0 if held is None else held.max_fee_wei, most - day.paid - day.open)
             caps = fees.within(caps, room // one.frozen[0].unsigned.gas)
-        previous = [(item.unsigned.tip, item.unsigned.max_fee) for item in one.frozen]
+        # What was not signed by now was never sent, and behind this attempt it is not signed any more.
+        signed = {item.number for item in await attempts.signed_of(c, one.stored.id)}
+        previous = [(item.unsigned.tip, item.unsigned.max_fee) for item in one.frozen if item.number in signed]
         quote = fees.bump(previous, fees.quote(history, caps, kind=kind), caps, kind=kind)
         if isinstance(quote, fees.Wait) and caps != self._the.policy.caps:
             return fees.Wait(f"{quote.why}; its share of the {most} of max_gas_wei_per_day ends there")

@@ -182,6 +182,10 @@ def test_a_cancel_does_not_wait_for_the_market_and_offers_what_it_may_in_a_spike
     assert found == fees.Quote(CAPS.max_tip, CAPS.max_fee)
 
 
+def test_a_cancel_that_replaces_nothing_offers_what_the_market_asks() -> None:
+    assert fees.bump([], fees.Quote(GWEI, 20 * GWEI), CAPS, kind="cancel") == fees.Quote(GWEI, 20 * GWEI)
+
+
 def test_the_last_raise_of_a_cancel_is_all_that_is_allowed() -> None:
     market = fees.Quote(GWEI, 20 * GWEI)
     assert fees.bump([(GWEI, 82 * GWEI)], market, CAPS, kind="cancel") == fees.Quote(11 * GWEI // 10, 902 * GWEI // 10)

@@ -138,6 +138,16 @@ async def test_a_signed_transaction_that_is_not_the_frozen_one_is_refused_field_
         assert await attempts.signed_of(c, of.id) == []
 
 
+async def test_nothing_is_signed_that_a_cancel_was_frozen_after(book: Book) -> None:
+    async with book.write() as c:
+        of = await belt.bring(c, "reserved")
+        nothing = belt.unsigned(0, gas=21_000, to=belt.ACCOUNT, data=b"")
+        await attempts.freeze(c, attempts.Attempt(of.id, 1, "cancel", nothing, "[]", 1, 104))
+        with pytest.raises(errors.StoreError, match="a cancel was frozen after it"):
+            await belt.keep(c, of.id, 0)
+        await belt.keep(c, of.id, 1)
+
+
 async def test_one_signature_is_kept_for_an_attempt_and_the_same_again_changes_nothing(book: Book) -> None:
     async with book.write() as c:
         of = await belt.bring(c, "reserved")
