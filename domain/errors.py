@@ -8,7 +8,8 @@ StakesideError            says what, which value, and what the operator can do
 ├── FinalityViolated      the chain contradicts a finalized block; latches until an operator clears it
 ├── WrongChain            chain id or genesis is not the configured one
 ├── BadConfig             a file or setting is wrong; the process does not start
-└── StoreError            the book cannot be used (locked by another process, wrong deployment, damaged)
+└── StoreError            the book refuses what is asked of it, or cannot be used (locked by another process, wrong deployment)
+    └── Unusable          whatever is asked of it: damaged, full, not to be written
 """
 
 from __future__ import annotations
@@ -63,6 +64,10 @@ class BadConfig(StakesideError):
 
 class StoreError(StakesideError):
     """The book cannot be used as it is."""
+
+
+class Unusable(StoreError):
+    """The book cannot be used at all, whichever row is meant."""
 
 
 def clip(value: object, limit: int = 200) -> str:

@@ -388,11 +388,11 @@ def translate(error: exc.DBAPIError) -> errors.StakesideError:
     if any(
         sign in lower for sign in ("malformed", "not a database", "file is encrypted", "disk i/o error", "short read")
     ):
-        return errors.StoreError("the book is damaged", value=text, cure=DAMAGED)
+        return errors.Unusable("the book is damaged", value=text, cure=DAMAGED)
     if "disk is full" in lower or "no space left" in lower:
-        return errors.StoreError("the disk is full", value=text, cure="free some space and start again")
+        return errors.Unusable("the disk is full", value=text, cure="free some space and start again")
     if "readonly" in lower or "unable to open" in lower or "read-only" in lower:
-        return errors.StoreError("the book cannot be written", value=text, cure="check the path and its permissions")
+        return errors.Unusable("the book cannot be written", value=text, cure="check the path and its permissions")
     if isinstance(error, exc.IntegrityError) or "append-only" in lower:
         return errors.StoreError("the book refuses a row that contradicts it", value=text)
     if error.connection_invalidated or isinstance(error, exc.InterfaceError):
@@ -401,4 +401,4 @@ def translate(error: exc.DBAPIError) -> errors.StakesideError:
         sign in lower for sign in ("deadlock detected", "could not serialize", "terminating connection", "starting up")
     ):
         return errors.Transient("the database asks to try again", value=text)
-    return errors.StoreError("the database refused a statement", value=text)
+    return errors.Unusable("the database refused a statement", value=text)

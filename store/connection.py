@@ -7,11 +7,13 @@ waited for, even when its task is cancelled, so that a connection is never left 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
+from domain import errors
 from kit import databases, rows
 
 T = TypeVar("T")
@@ -59,6 +61,20 @@ class Connection:
     async def script(self, work: Callable[[sa.Connection], T]) -> T:
         """Run synchronous SQLAlchemy code, such as a migration, on this connection."""
         return await databases.run(lambda: work(self._sync))
+
+    @asynccontextmanager
+    async def savepoint(self) -> AsyncIterator[None]:
+        """A part of the transaction that leaves nothing behind when the book refuses it; the rest goes on. Whatever else is raised ends the
+        whole transaction."""
+        part = await databases.run(self._sync.begin_nested)
+        try:
+            yield
+        except errors.Unusable:
+            raise
+        except errors.StoreError:
+            await databases.run(part.rollback)
+            raise
+        await databases.run(part.commit)
 
     async def begin(self) -> None:
         await databases.run(self._sync.begin)

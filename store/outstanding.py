@@ -113,6 +113,15 @@ async def wait(c: Connection, id: bytes, *, why: str, next_s: float) -> None:
         raise errors.StoreError("there is no such intent", value=hashing.hex0x(id))
 
 
+async def say(c: Connection, id: bytes, *, why: str, next_s: float) -> bool:
+    """The same, written only when it says something else than before: then True."""
+    found = await c.scalar(sa.select(progress.c.why).where(progress.c.intent == id))
+    if found == why:
+        return False
+    await wait(c, id, why=why, next_s=next_s)
+    return True
+
+
 async def wake(c: Connection) -> None:
     """Whoever waits to be reserved is looked at again at once: something that may have held it up is over."""
     waiting = sorted(domain_intent.UNSENT - {"awaiting_approval"})

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import TypeAlias
 
 from agent.delegations import fees, policy, tracker
-from agent.services import delegator, draft, following, nonce_audit
+from agent.services import delegator, draft, following, nonce_audit, refusals
 from domain import hashing, intent, transaction
 from kit import faults, logs, runtime
 from store import attempts, book, inclusions, intents, latches, outstanding, reservations, slots
@@ -31,6 +32,7 @@ FIGURES = re.compile(r"\d+")
 RELEASED: frozenset[intent.State] = frozenset({"cancelled", "superseded"})
 """States that give the stake back: none was moved. A reverted call's goes on counting: what reverts again and again must meet the day's
 caps. Gas is counted by what was mined."""
+Planned: TypeAlias = tuple[following.Open, tuple[tracker.Output, ...]]
 log = logs.logger()
 
 
@@ -52,6 +54,7 @@ class ConfirmService:
         self._audit = audit
         self._submit = tuple(submit)
         self._freed = tuple(freed)
+        self._refused = refusals.Refusals(the)
         self._behind = -1
         self._looked: float | None = None
 
@@ -61,26 +64,33 @@ class ConfirmService:
     async def step(self) -> float:
         page, more = await self._page()
         if not page:
+            await self._refused.tell()
             await self._look_around()
             return self._the.timing.poll_s
         faults.point("confirm.before_facts")
         facts = await self._facts(page)
         faults.point("confirm.after_facts")
         async with self._the.book.read() as c:
-            planned = [await self._next(c, one, facts) for one in page]
+            planned: list[Planned] = []
+            for one in page:
+                with self._refused.one(one.stored.id):
+                    planned.append((one, await self._next(c, one, facts)))
         moved = False
-        if any(_writes(one, outputs) for one, outputs in zip(page, planned, strict=True)):
+        if any(_writes(one, outputs) for one, outputs in planned):
             faults.point("confirm.before_commit")
             async with self._the.book.write() as c:
-                for one in page:
-                    moved = await self._settle(c, one, facts) or moved
+                for one, _ in planned:
+                    with self._refused.one(one.stored.id):
+                        async with c.savepoint():
+                            moved = await self._settle(c, one, facts) or moved
                 if moved:
                     await outstanding.wake(c)
             faults.point("confirm.after_commit")
-        bumped = await self._bump_all(page, planned)
+        bumped = await self._bump_all(planned)
+        await self._refused.tell()
         self._the.balance(facts.standing.balance)
         await self._audit.check(facts.standing)
-        again = [output.hash for outputs in planned for output in outputs if isinstance(output, tracker.Resend)]
+        again = [output.hash for _, outputs in planned for output in outputs if isinstance(output, tracker.Resend)]
         self._the.again.ask(again)
         for bell in (*(self._submit if again or bumped else ()), *(self._freed if moved else ())):
             bell.ring()
@@ -105,9 +115,13 @@ class ConfirmService:
         async with self._the.book.read() as c:
             found = await slots.open(c, self._the.chain_id, self._the.address)
             behind = [slot for slot in found if slot.nonce > self._behind] or found
-            page = [await following.read(c, slot) for slot in behind[:PAGE]]
+            page: list[following.Open] = []
+            for slot in behind[:PAGE]:
+                if not self._refused.aside(slot.intent):
+                    with self._refused.one(slot.intent):
+                        page.append(await following.read(c, slot))
         more = len(behind) > PAGE
-        self._behind = page[-1].nonce if more else -1
+        self._behind = behind[PAGE - 1].nonce if more else -1
         return page, more
 
     async def _facts(self, page: Sequence[following.Open]) -> following.Facts:
@@ -144,10 +158,8 @@ class ConfirmService:
                 case tracker.Move():
                     await self._move(c, one, output, expect=state)
                     state = output.to
-                case tracker.Say() if output.why != stored.why:
-                    await outstanding.wait(c, stored.id, why=output.why, next_s=now + 1)
                 case tracker.Say():
-                    pass
+                    await outstanding.say(c, stored.id, why=output.why, next_s=now + 1)
                 case tracker.Timer() | tracker.Resend() | tracker.Bump():
                     pass
         return state != stored.state
@@ -189,19 +201,15 @@ class ConfirmService:
 
     # --- another attempt at the same nonce ---
 
-    async def _bump_all(self, page: Sequence[following.Open], planned: Sequence[Sequence[tracker.Output]]) -> bool:
-        wanted = [
-            (one, output)
-            for one, outputs in zip(page, planned, strict=True)
-            for output in outputs
-            if isinstance(output, tracker.Bump)
-        ]
+    async def _bump_all(self, planned: Sequence[Planned]) -> bool:
+        wanted = [(one, output) for one, outputs in planned for output in outputs if isinstance(output, tracker.Bump)]
         if not wanted:
             return False
         history = await draft.history(self._the.node)
         frozen = False
         for one, output in wanted:
-            frozen = await self._bump(one, output, history) or frozen
+            with self._refused.one(one.stored.id, kind=output.kind):
+                frozen = await self._bump(one, output, history) or frozen
         return frozen
 
     async def _bump(self, one: following.Open, output: tracker.Bump, history: fees.FeeHistory) -> bool:

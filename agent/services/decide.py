@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import msgspec
 
 from agent.delegations import fees, policy
-from agent.services import delegator, draft, nonce_audit, proofs
+from agent.services import delegator, draft, nonce_audit, proofs, refusals
 from domain import errors, hashing, intent, transaction
 from kit import faults, logs, runtime
 from store import (
@@ -70,6 +70,7 @@ class DecideService:
         self._drafter = drafter
         self._audit = audit
         self._downstream = tuple(downstream)
+        self._refused = refusals.Refusals(the)
         self._working = b""
 
     def cursor(self) -> object:
@@ -96,12 +97,17 @@ class DecideService:
             await self._wait(stored, f"the node cannot be asked: {error.what}")
             raise
         self._the.balance(found.standing.balance)
+        with self._refused.one(stored.id):
+            await self._go_on(stored, found)
+        await self._refused.tell()
+        return 0.0
+
+    async def _go_on(self, stored: intents.Stored, found: draft.Draft | draft.Unready | draft.Impossible) -> None:
         allowed = await self._audit.check(found.standing)
         if isinstance(allowed, nonce_audit.Held):
             await self._wait(stored, allowed.why)
-            return 0.0
+            return
         await self._write(stored, found, floor=allowed.floor)
-        return 0.0
 
     # --- before anything is read from the chain ---
 

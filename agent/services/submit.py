@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from agent.delegations import hints
-from agent.services import delegator, nonce_audit
+from agent.services import delegator, nonce_audit, refusals
 from domain import errors, hashing, intent, transaction
 from indexers.chain import account
 from kit import faults, logs, runtime
@@ -61,6 +61,7 @@ class SubmitService:
         self._signer = signer
         self._audit = audit
         self._downstream = tuple(downstream)
+        self._refused = refusals.Refusals(the)
         self._working: object = None
 
     def cursor(self) -> object:
@@ -83,7 +84,8 @@ class SubmitService:
         """What kept one of the batch from being signed, after the others were kept."""
         async with self._the.book.read() as c:
             held = await self._held(c)
-            waiting, stale = await self._current(c, await self._waiting(c))
+            found = [item for item in await self._waiting(c) if not self._refused.aside(item.intent)]
+            waiting, stale = await self._current(c, found)
         if stale:
             async with self._the.book.write() as c:
                 for id, why in stale.items():
@@ -100,6 +102,7 @@ class SubmitService:
             async with self._the.book.write() as c:
                 await self._persist(c, ready)
             faults.point("submit.after_persist")
+        await self._refused.tell()
         return refused
 
     async def _held(self, c: book.Connection) -> str:
@@ -168,7 +171,7 @@ class SubmitService:
 
     async def _persist(self, c: book.Connection, ready: Sequence[Ready]) -> None:
         """All of the batch that may still be signed, in this one transaction. What may not leaves nobody's hands."""
-        now, held = self._the.now(), await self._held(c)
+        held = await self._held(c)
         seen = await slots.highest_fence(c, self._the.chain_id, self._the.address)
         waiting = {(item.intent, item.number) for item in await self._waiting(c)}
         for one in ready:
@@ -179,16 +182,22 @@ class SubmitService:
                 continue
             if (frozen.intent, frozen.number) not in waiting:
                 continue
-            stored = await intents.get(c, frozen.intent)
-            if stored is None:
-                continue
-            await attempts.save_signed(
-                c, frozen.intent, frozen.number, hash=one.signed.hash, raw=one.signed.raw, fence=one.fence, at_s=now
-            )
-            if stored.state == "reserved":
-                why = f"attempt {frozen.number} with nonce {frozen.unsigned.nonce}"
-                await intents.move(c, stored.id, expect="reserved", to="signed", why=why, at_s=now)
-            self._the.observe(frozen.kind, "signed")
+            with self._refused.one(frozen.intent, kind=frozen.kind):
+                async with c.savepoint():
+                    await self._keep(c, one)
+
+    async def _keep(self, c: book.Connection, one: Ready) -> None:
+        frozen, now = one.frozen, self._the.now()
+        stored = await intents.get(c, frozen.intent)
+        if stored is None:
+            return
+        await attempts.save_signed(
+            c, frozen.intent, frozen.number, hash=one.signed.hash, raw=one.signed.raw, fence=one.fence, at_s=now
+        )
+        if stored.state == "reserved":
+            why = f"attempt {frozen.number} with nonce {frozen.unsigned.nonce}"
+            await intents.move(c, stored.id, expect="reserved", to="signed", why=why, at_s=now)
+        self._the.observe(frozen.kind, "signed")
 
     # --- sending ---
 

@@ -1,0 +1,57 @@
+"""What the book refuses of one intent stops that intent only. In: a refused write. Out: what the intent says, a log line, a count.
+
+A refusal (a move that its rows do not bear out, a row that another one contradicts) would come again at every step. The intent is put aside
+for a while and looked at again; the others go on. A book that cannot be used at all (`errors.Unusable`) and a lost connection are no
+refusals: they pass through, to the supervisor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from agent.services import delegator
+from domain import errors, hashing, intent
+from kit import logs
+from store import outstanding
+
+AGAIN_S = 60.0
+"""How long an intent is put aside: the cause is in rows, which seldom change."""
+log = logs.logger()
+
+
+class Refusals:
+    def __init__(self, the: delegator.Delegator) -> None:
+        self._the = the
+        self._until: dict[bytes, float] = {}
+        self._untold: dict[bytes, str] = {}
+
+    def aside(self, id: bytes) -> bool:
+        """Whether it is not its time yet."""
+        until = self._until.get(id)
+        if until is not None and self._the.clock.monotonic() >= until:
+            del self._until[id]
+            return False
+        return until is not None
+
+    @contextmanager
+    def one(self, id: bytes, *, kind: intent.AttemptKind = "original") -> Iterator[None]:
+        """What is refused in here is kept for `tell`. Around a write there has to be a savepoint or a transaction inside."""
+        try:
+            yield
+        except errors.Unusable:
+            raise
+        except errors.StoreError as error:
+            self._until[id] = self._the.clock.monotonic() + AGAIN_S
+            self._untold[id] = f"the book refuses what follows: {error}"
+            self._the.observe(kind, "refused")
+            log.error("intent.refused", intent=hashing.hex0x(id), error=str(error))
+
+    async def tell(self) -> None:
+        """In a transaction of its own: the one that was refused is gone."""
+        if not self._untold:
+            return
+        async with self._the.book.write() as c:
+            for id, why in self._untold.items():
+                await outstanding.say(c, id, why=why, next_s=self._the.now() + AGAIN_S)
+        self._untold.clear()
