@@ -6,12 +6,15 @@ Refusals are RFC 9457 problems in the wire's own shape (`domain.wire.Problem`).
 from __future__ import annotations
 
 import asyncio
+import logging
 import ssl
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import aiohttp
-from aiohttp import web
+from aiohttp import http_exceptions, web
 
 from domain import errors, wire
 from kit import logs
@@ -51,6 +54,37 @@ IDLE_CONNECTION_S = 20.0
 """A connection without a request is closed after this; so is one that has not sent a whole request head."""
 LINGER_S = 10.0
 """How long an upload that was refused is read on, so that its sender sees the refusal."""
+NOISE_S = 10.0
+"""Malformed requests are logged at most this often: anybody can send them."""
+_MALFORMED = (http_exceptions.HttpProcessingError, web.RequestPayloadError)
+
+
+class Noise(logging.LoggerAdapter[logging.Logger]):
+    """What aiohttp's server logs. A request that is no HTTP is its sender's fault: one short line for many, without where it was noticed."""
+
+    def __init__(self, *, now: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(logging.getLogger("aiohttp.server"), {})
+        self._now = now
+        self._said_s: float | None = None
+        self._unsaid = 0
+
+    def exception(self, msg: object, *args: object, exc_info: Any = True, **kw: Any) -> None:
+        if isinstance(exc_info, _MALFORMED):
+            self.malformed(str(args[0]) if args else "", exc_info)
+        else:
+            super().exception(msg, *args, exc_info=exc_info, **kw)
+
+    def malformed(self, address: str, error: BaseException) -> None:
+        """The text of the error quotes the request, so its class has to do."""
+        now_s = self._now()
+        if self._said_s is not None and now_s < self._said_s + NOISE_S:
+            self._unsaid += 1
+            return
+        log.warning("http.malformed", address=address, kind=type(error).__name__, unsaid=self._unsaid)
+        self._said_s, self._unsaid = now_s, 0
+
+
+_noise: web.AppKey[Noise] = web.AppKey("noise", Noise)
 
 
 @asynccontextmanager
@@ -67,9 +101,12 @@ async def serving(
 ) -> AsyncIterator[int]:
     """Serve while inside, with `tls` (`kit.tls.server`) as https; yields the bound port (useful with port 0). Leaving lets running requests
     finish for `shutdown_s`."""
+    noise = Noise()
+    app[_noise] = noise
     runner = web.AppRunner(
         app,
         access_log=None,
+        logger=noise,
         handle_signals=False,
         shutdown_timeout=shutdown_s,
         keepalive_timeout=idle_s,
@@ -130,6 +167,12 @@ async def _guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         response = problem(error.status, error.reason, headers=_kept(error))
     except errors.BadAnswer as error:
         response = problem(400, "Bad Request", str(error))
+    except (*_MALFORMED, ConnectionError) as error:
+        if isinstance(error, ConnectionError) and request.transport is not None:
+            raise  # of another connection, such as a database's
+        if (noise := request.app.get(_noise)) is not None:
+            noise.malformed(request.remote or "", error)
+        response = problem(400, "Bad Request", "the body is not as its head says")
     except errors.Transient as error:
         response = problem(503, "Unavailable", str(error), headers={"Retry-After": str(int(error.retry_after_s or 1))})
     except errors.StakesideError as error:

@@ -9,10 +9,11 @@ from contextlib import asynccontextmanager
 
 import aiohttp
 import pytest
-from aiohttp import web
+from aiohttp import http_exceptions, web
 
 from domain import errors
 from kit import http
+from tests import said
 
 
 def app_with(error: Exception | None = None, **options: int) -> web.Application:
@@ -153,3 +154,71 @@ async def test_a_number_of_the_query_is_bounded(text: str, good: bool) -> None:
     app.add_routes([web.get("/", handler)])
     async with served(app) as url, http.client_session() as session, session.get(url, params={"n": text}) as response:
         assert response.status == (200 if good else 400)
+
+
+BROKEN = {
+    "no HTTP": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03hello\r\n\r\n",
+    "a method that is none": b"G\x01T / HTTP/1.1\r\nHost: a\r\n\r\n",
+    "a header without a name": b"GET / HTTP/1.1\r\nHost: a\r\n: b\r\n\r\n",
+    "a header with NUL": b"GET / HTTP/1.1\r\nHost: a\r\nX: a\x00b\r\n\r\n",
+    "a head without end": b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 40_000 + b"\r\n\r\n",
+    "a length that is none": b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n",
+    "two lengths": b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "a chunk that is none": b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nab\r\n0\r\n\r\n",
+    "no compression": b"POST / HTTP/1.1\r\nHost: a\r\nContent-Encoding: deflate\r\nContent-Length: 4\r\n\r\nabcd",
+    "another version": b"GET / HTTP/9.9\r\nHost: a\r\n\r\n",
+    "an address that is none": b"GET http://[::1 HTTP/1.1\r\nHost: a\r\n\r\n",
+    "a body that ends early": b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nab",
+}
+
+
+async def sent(url: str, data: bytes) -> bytes:
+    """All that comes back."""
+    port = int(url.rpartition(":")[2].strip("/"))
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        writer.write(data)
+        await writer.drain()
+        writer.write_eof()
+        return await asyncio.wait_for(reader.read(), 30)
+    except ConnectionError:
+        return b""
+    finally:
+        writer.close()
+
+
+@pytest.mark.parametrize("name", BROKEN)
+async def test_what_is_not_http_is_no_error_of_ours_and_one_short_line(name: str) -> None:
+    with said.heard() as log:
+        async with served(app_with()) as url:
+            answers = [await sent(url, BROKEN[name]) for _ in range(5)]
+    assert not any(b" 500 " in answer for answer in answers), answers[0]
+    lines = [line for line in log.getvalue().splitlines() if "asyncio" not in line]
+    assert "Traceback" not in log.getvalue()
+    assert len(lines) <= 1, lines
+    assert all(len(line) < 400 for line in lines)
+
+
+async def test_lines_about_malformed_requests_are_limited_and_counted() -> None:
+    now_s = 0.0
+    with said.heard() as log:
+        noise = http.Noise(now=lambda: now_s)
+        for _ in range(1000):
+            noise.malformed("10.0.0.1", web_error())
+        now_s = http.NOISE_S
+        noise.malformed("10.0.0.2", web_error())
+    first, second = (json.loads(line) for line in log.getvalue().splitlines())
+    assert (first["event"], first["address"], first["unsaid"]) == ("http.malformed", "10.0.0.1", 0)
+    assert (second["address"], second["unsaid"]) == ("10.0.0.2", 999)
+
+
+def web_error() -> Exception:
+    return http_exceptions.BadHttpMessage("x" * 10_000)
+
+
+async def test_a_fault_of_ours_still_says_where() -> None:
+    with said.heard() as log:
+        code, _, _ = await answer(app_with(ZeroDivisionError("ours")))
+    assert code == 500
+    assert "ZeroDivisionError" in log.getvalue()
+    assert "Traceback" in log.getvalue()
