@@ -24,8 +24,10 @@ ETHER = 10**18
 SLOTS = 1
 """Finality is twice this behind the head."""
 DEADLINE_S = 60.0
+TTL_S = 2
+"""A killed agent's lease has to end before the next run signs."""
 FINAL = frozenset({"final_ok", "final_reverted", "final_no_effect", "rejected", "expired", "cancelled", "superseded"})
-STAGES = ("decide.", "submit.", "confirm.", "audit.")
+STAGES = ("lease.", "decide.", "submit.", "confirm.", "audit.")
 """What the points of the staking belt begin with."""
 PROPOSER, OPERATOR = "tess", "olga"
 DELEGATED = "0xe5541a6b6103d4fa7e021ed54fad39c66f27a76bd13d374cf6240ae6bd0bb72b"
@@ -225,8 +227,8 @@ async def hire(ships: fleet.Fleet, agent: fleet.Agent) -> dict[str, str]:
 
 
 @contextlib.asynccontextmanager
-async def desk(folder: Path) -> AsyncIterator[Desk]:
-    """A chain with one validator, an account with coins, an agent that is not started yet."""
+async def desk(folder: Path, *, hub: bool = False) -> AsyncIterator[Desk]:
+    """A chain with one validator, an account with coins, an agent that is not started yet. `hub`: its lease comes from a hub that runs."""
     async with (
         anvil.Anvil(slots_in_an_epoch=SLOTS, accounts=4) as node,
         rpc.Rpc(node.url) as client,
@@ -240,6 +242,15 @@ async def desk(folder: Path) -> AsyncIterator[Desk]:
         genesis = (await client.call("eth_getBlockByNumber", "0x0", False))["hash"]
         document = paper(chain, genesis, receipt_key=receipts.address)
         ships.publish(documents.with_ruleset(document, await ships.ruleset(document)))
-        limits = fleet.Limits(poll_s=0.1)
-        agent = ships.agent("agent", node_url=node.url, limits=limits, observe_only=True, tables=tables(account))
+        upstream: fleet.Hub | None = None
+        lease: dict[str, object] | None = None
+        if hub:
+            upstream = ships.hub(chain_id=chain.chain_id, receipt_key=receipts)
+            await upstream.start()
+            await upstream.listening()
+            lease = {"lease": "hub", "lease_ttl_s": TTL_S}
+        agent = ships.agent(
+            "agent", node_url=node.url, limits=fleet.Limits(poll_s=0.1), observe_only=True, hub=upstream,
+            tables=tables(account, lease=lease),
+        )  # fmt: skip
         yield Desk(client, chain, ships, agent, account, await hire(ships, agent))

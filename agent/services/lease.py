@@ -17,8 +17,9 @@ from __future__ import annotations
 
 from agent.services.leasing import base
 from domain import errors
-from kit import logs, runtime
+from kit import faults, logs, runtime
 
+POINTS = ("lease.before_ask", "lease.after_ask", "lease.before_take", "lease.after_take")
 RETRY_S = 1.0
 """The least wait before another holder's lease is asked for again."""
 log = logs.logger()
@@ -89,6 +90,7 @@ class LeaseService:
     async def step(self) -> float:
         """Raises Transient while the authority is away. Another holder is no error: a second agent stands by like this."""
         before = self.guard.held
+        faults.point("lease.before_ask")
         try:
             held = await self._ask(before)
         except base.Taken as error:
@@ -97,6 +99,7 @@ class LeaseService:
         except errors.Transient as error:
             self.guard.away(str(error))
             raise
+        faults.point("lease.after_ask")
         self._take(before, held)
         return self._ttl_s / 3
 
@@ -110,7 +113,9 @@ class LeaseService:
             return await self._leases.acquire()
 
     def _take(self, before: base.Held | None, held: base.Held) -> None:
+        faults.point("lease.before_take")
         self.guard.hold(held)
+        faults.point("lease.after_take")
         if before is None or before.token != held.token:
             log.info("lease.held", fence=held.token)
             for bell in self._downstream:

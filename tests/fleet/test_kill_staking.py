@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.services import lease
 from devnet import anvil, crash, kill
 from domain import hashing
 from store import book, intents
@@ -35,8 +36,8 @@ async def _sound(desk: kill.Desk) -> None:
         await opened.close()
 
 
-async def _strike_all(folder: Path, strikes: list[tuple[str, int, bool]]) -> None:
-    async with kill.desk(folder) as desk:
+async def _strike_all(folder: Path, strikes: list[tuple[str, int, bool]], *, hub: bool = False) -> None:
+    async with kill.desk(folder, hub=hub) as desk:
         for point, passage, reorg in strikes:
             done = await desk.strike(point, passage=passage, reorg=reorg)
             assert done.ok, f"seed {SEED}: {done}\n{desk.agent.tail()}"
@@ -57,15 +58,25 @@ async def test_a_sample_of_kills_leaves_every_intent_with_one_effect(
     await _strike_all(tmp_path, [*chosen, (*rng.choice(COMMITS), False)])
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+async def test_a_kill_around_a_hubs_lease_leaves_every_intent_with_one_effect(tmp_path: Path) -> None:
+    """One where it is acquired, one where it is renewed."""
+    rng = random.Random(SEED)
+    await _strike_all(tmp_path, [(rng.choice(lease.POINTS), n, False) for n in (1, 2)], hub=True)
+
+
 @pytest.mark.soak
 @pytest.mark.timeout(1800)
+@pytest.mark.parametrize("hub", [False, True], ids=["exclusive", "lease of a hub"])
 @pytest.mark.parametrize("reorg", [False, True], ids=["calm", "reorg"])
-async def test_every_kill_leaves_every_intent_with_one_effect(tmp_path: Path, reorg: bool) -> None:
+async def test_every_kill_leaves_every_intent_with_one_effect(tmp_path: Path, reorg: bool, hub: bool) -> None:
     strikes = [(point, 1, reorg) for point in POINTS] + [(point, n, reorg) for point, n in COMMITS]
-    await _strike_all(tmp_path, strikes)
+    renewals = [(point, 2, reorg) for point in lease.POINTS] if hub else []
+    await _strike_all(tmp_path, strikes + renewals, hub=hub)
 
 
 def test_the_services_name_every_point_of_theirs() -> None:
     from agent.services import confirm, decide, submit
 
-    assert {*decide.POINTS, *submit.POINTS, *confirm.POINTS} == set(POINTS)
+    assert {*lease.POINTS, *decide.POINTS, *submit.POINTS, *confirm.POINTS} == set(POINTS)
