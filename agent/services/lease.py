@@ -26,9 +26,12 @@ log = logs.logger()
 
 
 class LeaseGuard:
-    """What others see of the lease. `last_token` is the highest token the book has seen for the account (0: none)."""
+    """What others see of the lease. `last_token` is the highest token the book has seen for the account (0: none). `bell` is rung once when
+    the wall clock says that a lease is over before the stage thinks so."""
 
-    def __init__(self, clock: runtime.Clock, *, last_token: int = 0) -> None:
+    def __init__(self, clock: runtime.Clock, bell: runtime.Bell, *, last_token: int = 0) -> None:
+        self._bell = bell
+        self._dropped = False
         self.reason = "the lease has not been asked for yet"
         self._clock = clock
         self._held: base.Held | None = None
@@ -39,9 +42,14 @@ class LeaseGuard:
     def token(self) -> int | None:
         """The fencing token while the lease is surely held; None: reserve nothing and sign nothing new."""
         held = self._held
-        if held is None or self._clock.monotonic() >= held.until_monotonic or self._clock.now() >= self._wall_end:
+        if held is None or self._clock.monotonic() >= held.until_monotonic:
             return None
-        return held.token
+        if self._clock.now() < self._wall_end:
+            return held.token
+        if not self._dropped:  # the machine slept, or its clock was set: no reason to wait for the next renewal
+            self._dropped = True
+            self._bell.ring()
+        return None
 
     def following(self) -> int | None:
         """The token under which what is already signed may be bumped or cancelled; None when another holder took over."""
@@ -55,7 +63,7 @@ class LeaseGuard:
     def hold(self, held: base.Held) -> None:
         # By the wall too: a machine may have slept through the lease on a clock that stood still with it.
         self._wall_end = self._clock.now() + held.until_monotonic - self._clock.monotonic()
-        self._held, self._taken, self.reason = held, False, ""
+        self._held, self._taken, self._dropped, self.reason = held, False, False, ""
         self._last = max(self._last, held.token)
 
     def away(self, reason: str) -> None:
@@ -82,7 +90,7 @@ class LeaseService:
         last_token: int = 0,
     ) -> None:
         self.bell = runtime.Bell()
-        self.guard = LeaseGuard(clock, last_token=last_token)
+        self.guard = LeaseGuard(clock, self.bell, last_token=last_token)
         self._leases = leases
         self._ttl_s = ttl_s
         self._downstream = downstream

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from agent.services import lease
@@ -125,6 +127,39 @@ async def test_a_machine_that_slept_past_the_lease_signs_nothing_until_it_is_ren
     assert kept.guard.token() is None
     await kept.step()
     assert kept.guard.token() == 1
+
+
+async def test_a_lease_that_a_step_of_the_wall_clock_dropped_is_renewed_at_once() -> None:
+    clock = WallClock()
+    authority = Authority(clock)
+    kept = service(authority, "a")
+    stop = asyncio.Event()
+    running = asyncio.create_task(runtime.Supervisor([kept], clock=clock).run(stop))
+    try:
+        async with asyncio.timeout(10):
+            while kept.guard.token() is None:
+                await asyncio.sleep(0)
+            clock.slept_s = 7200
+            assert kept.guard.token() is None
+            while kept.guard.token() is None:  # no time passes but the wall's
+                await asyncio.sleep(0)
+    finally:
+        stop.set()
+        await running
+    assert kept.guard.token() == 1
+
+
+async def test_a_dropped_lease_whose_authority_is_away_is_asked_for_no_faster_than_any_other() -> None:
+    clock = WallClock()
+    authority = Authority(clock)
+    kept = service(authority, "a")
+    await kept.step()
+    authority.away, clock.slept_s = True, 7200
+    rings = 0
+    for _ in range(10):
+        assert kept.guard.token() is None
+        rings += await kept.bell.wait(0)
+    assert rings == 1
 
 
 async def test_a_wall_clock_that_is_set_back_makes_no_lease_longer() -> None:
