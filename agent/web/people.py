@@ -157,10 +157,19 @@ class Throttle:
 
 
 class Door:
-    """Guards every route of the table. `tls` says that this server speaks TLS itself; `read` is `[web] read`."""
+    """Guards every route of the table. `tls` says that this server speaks TLS itself; `read` is `[web] read`; `whose` is what tells this
+    agent from others at the same host."""
 
     def __init__(
-        self, the_book: book.Book, clock: runtime.Clock, *, read: str, tls: bool, answer: Answer, count: Count
+        self,
+        the_book: book.Book,
+        clock: runtime.Clock,
+        *,
+        read: str,
+        tls: bool,
+        answer: Answer,
+        count: Count,
+        whose: str = "",
     ) -> None:
         self._book = the_book
         self._clock = clock
@@ -170,11 +179,10 @@ class Door:
         self._count = count
         self._throttle = Throttle(clock)
         self._slots = places.Slots(IN_FLIGHT)
-
-    @property
-    def cookie(self) -> str:
-        """A browser takes a `__Host-` cookie only over TLS, from this very host, for all its paths."""
-        return "__Host-stakeside" if self._tls else "stakeside"
+        # Cookies know no ports: under one name, signing in at one agent would sign out at another one of the host.
+        own = f"stakeside-{hashlib.sha256(whose.encode()).hexdigest()[:8]}"
+        # A browser takes a `__Host-` cookie only over TLS, from this very host, for all its paths.
+        self.cookie = f"__Host-{own}" if tls else own
 
     def guard(self, route: routes.Route) -> http.Handler:
         """Health, metrics and what looks into no book are always answered; the rest as long as there are places."""

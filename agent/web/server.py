@@ -55,6 +55,12 @@ def _version() -> str:
         return "0+source"
 
 
+def _whose(live: Live, port: int) -> str:
+    """The same after a restart, another one for another agent."""
+    account = None if live.staking is None else live.staking.account
+    return repr((live.chain_id, live.deployment, live.name, live.attester, account, port))
+
+
 def metrics() -> meters.Metrics:
     return meters.Metrics(version=_version())
 
@@ -72,7 +78,7 @@ async def serve(
 ) -> AsyncGenerator[int, None]:
     """Serve while inside; yields the bound port, which is also in `port_file` meanwhile: `agent status` finds it there. With a `health_port`
     probes are answered there too, in plain HTTP."""
-    answering = Web(live, metrics, tls=tls is not None)
+    answering = Web(live, metrics, tls=tls is not None, port=port)
     async with AsyncExitStack() as stack:
         bound = await stack.enter_async_context(http.serving(answering.application(), host=host, port=port, tls=tls))
         if health_port is not None:
@@ -89,9 +95,10 @@ async def serve(
 
 
 class Web:
-    """Answers. Live values come from `live`; the rest is read from the book at each request. `tls`: this server speaks it itself."""
+    """Answers. Live values come from `live`; the rest is read from the book at each request. `tls`: this server speaks it itself; `port` is
+    the one of the settings."""
 
-    def __init__(self, live: Live, metrics: meters.Metrics, *, tls: bool = False) -> None:
+    def __init__(self, live: Live, metrics: meters.Metrics, *, tls: bool = False, port: int = 0) -> None:
         self._live = live
         self._metrics = metrics
         self._version = _version()
@@ -100,7 +107,13 @@ class Web:
         self._probed: Looked | None = None
         answer = answers.Answers(live.name)
         self._door = people.Door(
-            live.book, live.clock, read=live.read, tls=tls, answer=answer, count=metrics.request_refused
+            live.book,
+            live.clock,
+            read=live.read,
+            tls=tls,
+            answer=answer,
+            count=metrics.request_refused,
+            whose=_whose(live, port),
         )
         frame = html.Frame(live, self.status)
         intents = intents_api.Intents(live, answer)
@@ -118,6 +131,11 @@ class Web:
                 *persons.routes(),
             ]
         )
+
+    @property
+    def cookie(self) -> str:
+        """The name of a browser's session."""
+        return self._door.cookie
 
     def application(self) -> web.Application:
         app = http.application()

@@ -139,7 +139,7 @@ def document(table: Sequence[routes.Route]) -> dict[str, Any]:
             "schemas": _portable(components),
             "securitySchemes": {
                 "token": {"type": "http", "scheme": "bearer", "description": "A principal's token: stk_…"},
-                "session": {"type": "apiKey", "in": "cookie", "name": "stakeside", "description": "Over TLS: __Host-stakeside."},
+                "session": {"type": "apiKey", "in": "cookie", "name": "stakeside-00000000", "description": "The digits tell agents of one host apart. Over TLS: __Host-stakeside-…"},
             },
         },
     }  # fmt: skip

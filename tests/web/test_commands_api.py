@@ -179,9 +179,9 @@ async def test_a_bad_principal_is_refused(world: World, body: dict[str, object],
 async def test_an_unknown_principal_is_unknown(world: World) -> None:
     await world.person("root", "admin")
     for verb in ("rotate", "revoke"):
-        for name in ("nobody", "%00", "a%2Fb", "%F0%9F%98%80"):
+        for name, status in {"nobody": 404, "%00": 400, "a%2Fb": 404, "%F0%9F%98%80": 404}.items():
             answer = await world.ask("POST", f"/v1/principals/{name}/{verb}", by="root", body=REASON)
-            assert answer.status == 404, (name, answer.body)
+            assert answer.status == status, (name, answer.body)
 
 
 async def test_a_reason_is_always_needed(world: World) -> None:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+from typing import Any, cast
+
+import msgspec
 import pytest
 
-from agent.web import people
+from agent.web import metrics, people, server
 from kit import runtime
 from store import principals
 from tests.web.conftest import World
@@ -28,7 +33,8 @@ def test_over_tls_the_cookie_is_bound_to_host_and_tls(world_door: people.Door) -
 
     response = web.Response()
     world_door.give(response, "sks_value")
-    cookie = response.cookies["__Host-stakeside"].OutputString()
+    name = next(name for name in response.cookies if name.startswith("__Host-stakeside-"))
+    cookie = response.cookies[name].OutputString()
     assert "Secure" in cookie and "Path=/" in cookie and "Domain" not in cookie
 
 
@@ -69,9 +75,32 @@ async def test_the_cookie_a_browser_had_before_is_worth_nothing_after_signing_in
     assert (await world.ask("GET", "/v1/whoami", cookie=answer.cookie)).json["session"]["name"] == "sam"
 
 
+def test_agents_on_one_host_do_not_sign_each_other_out() -> None:
+    """A browser sends the cookies of a host to all of its ports."""
+    live = World(cast("Any", None), Path()).live()
+    first, second, again = (server.Web(live, metrics.Metrics(version="1"), port=port) for port in (8480, 8481, 8480))
+    assert first.cookie != second.cookie
+    assert first.cookie == again.cookie
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"name": "bob"}, {"chain_id": 1}, {"deployment": b"\x01" * 32}, {"attester": None}, {"staking": None}],
+    ids=str,
+)
+def test_a_cookie_is_named_after_its_agent(other: dict[str, object]) -> None:
+    live = World(cast("Any", None), Path()).live()
+    mine = server.Web(live, metrics.Metrics(version="1")).cookie
+    assert re.fullmatch("stakeside-[0-9a-f]{8}", mine)
+    assert server.Web(msgspec.structs.replace(live, **other), metrics.Metrics(version="1")).cookie != mine
+    assert server.Web(live, metrics.Metrics(version="1"), tls=True).cookie == f"__Host-{mine}"
+
+
 async def test_a_made_up_session_is_a_guest(world: World) -> None:
+    await world.person("sam", "operator")
+    name = (await world.sign_in("sam")).partition("=")[0]
     for value in ("sks_" + "A" * 43, "x", "sks_", "sks_" + "A" * 5000, "é"):
-        answer = await world.ask("GET", "/v1/whoami", cookie=f"stakeside={value}")
+        answer = await world.ask("GET", "/v1/whoami", cookie=f"{name}={value}")
         assert (answer.status, answer.json["session"]) == (200, None)
 
 
