@@ -12,8 +12,9 @@ import sqlalchemy as sa
 
 from domain import errors, hashing
 from domain import intent as domain_intent
+from store import cursors
 from store.connection import Connection
-from store.staking import attempt, broadcast, inclusion, nonce_slot, progress, signed_tx
+from store.staking import attempt, broadcast, inclusion, intent, nonce_slot, progress, signed_tx
 from store.tables import block, log
 
 
@@ -46,6 +47,17 @@ async def nonces(c: Connection, chain_id: int, account: bytes) -> Nonces:
         unsigned=tuple(row.nonce for row in rows if not row.signed),
         settled=None if settled is None else int(settled),
     )
+
+
+async def height(c: Connection, chain_id: int, account: bytes) -> int:
+    """The highest block that this book has seen: indexed, or with a transaction of the account in it. 0 before there is one."""
+    indexed = await cursors.get(c, "index")
+    mined = (
+        sa.select(sa.func.max(inclusion.c.block_number))
+        .join(nonce_slot, nonce_slot.c.intent == inclusion.c.intent)
+        .where(nonce_slot.c.chain_id == chain_id, nonce_slot.c.account == account, inclusion.c.orphaned_at_s.is_(None))
+    )
+    return max(0 if indexed is None else indexed.number, int(await c.scalar(mined) or 0))
 
 
 async def originals(c: Connection, chain_id: int, account: bytes) -> list[tuple[int, int]]:
@@ -122,7 +134,15 @@ async def say(c: Connection, id: bytes, *, why: str, next_s: float) -> bool:
     return True
 
 
-async def wake(c: Connection) -> None:
-    """Whoever waits to be reserved is looked at again at once: something that may have held it up is over."""
+async def wake(c: Connection, most: int) -> None:
+    """The oldest of those that wait to be reserved are looked at again at once: something that may have held them up is over. The others'
+    own timers wake them."""
     waiting = sorted(domain_intent.UNSENT - {"awaiting_approval"})
-    await c.change(progress.update().where(progress.c.state.in_(waiting)).values(next_s=None))
+    oldest = (
+        sa.select(progress.c.intent)
+        .join(intent, intent.c.id == progress.c.intent)
+        .where(progress.c.state.in_(waiting))
+        .order_by(intent.c.position)
+        .limit(max(0, most))
+    )
+    await c.change(progress.update().where(progress.c.intent.in_(oldest)).values(next_s=None))

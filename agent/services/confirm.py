@@ -84,7 +84,8 @@ class ConfirmService:
                         async with c.savepoint():
                             moved = await self._settle(c, one, facts) or moved
                 if moved:
-                    await outstanding.wake(c)
+                    held = await reservations.in_flight(c, self._the.chain_id, self._the.address)
+                    await outstanding.wake(c, self._the.policy.max_in_flight - held)
             faults.point("confirm.after_commit")
         bumped = await self._bump_all(planned)
         await self._refused.tell()

@@ -9,7 +9,7 @@ import pytest
 from coincurve import PrivateKey
 
 from domain import errors, transaction
-from store import attempts, blocks, inclusions, intents, reservations, slots
+from store import attempts, blocks, inclusions, intents, outstanding, reservations, slots
 from store.book import Book
 from store.connection import Connection
 from tests.store import belt, factory
@@ -264,6 +264,18 @@ async def test_a_reservation_counts_until_it_is_released_once(book: Book) -> Non
         kept = await reservations.of_intent(c, first)
         assert kept is not None
         assert (kept.released_at_s, kept.why_released) == (150, "another transaction took the nonce")
+
+
+async def test_only_the_oldest_that_wait_are_woken_for_as_many_as_there_is_room_for(book: Book) -> None:
+    async with book.write() as c:
+        ids = [(await belt.propose(c, belt.wanted(str(number)))).id for number in range(6)]
+        for id in reversed(ids):
+            await outstanding.wait(c, id, why="no room", next_s=10_000)
+        await intents.move(c, ids[0], expect="new", to="cancelled", why="", at_s=1)
+        for room, woken in ((-1, 0), (0, 0), (2, 2), (9, 5)):
+            await outstanding.wake(c, room)
+            due = await intents.due(c, ("new", "planned"), 200, 10)
+            assert [item.id for item in due] == ids[1 : 1 + woken]
 
 
 async def test_gas_counts_by_the_worst_while_it_is_under_way_and_then_by_what_was_mined(book: Book) -> None:
