@@ -37,6 +37,8 @@ LONGEST_WAIT_S = 15
 """How rarely an intent that waits is looked at again at most; what may end its wait also wakes it."""
 PATIENCE = 8
 """An intent that has waited for n seconds is looked at again after n/8: most waits end soon or last."""
+CHAIN_SAYS = frozenset({"plan", "gas", "simulation", "balance"})
+"""Rules that deny by what the chain is like; they need a head that is not older than what the book has seen."""
 log = logs.logger()
 
 
@@ -82,6 +84,8 @@ class DecideService:
             if not due:
                 return self._the.timing.poll_s
             why = await self._early(c, due[0])
+            # Before the node is asked: what is indexed while it answers says nothing about its head.
+            seen = await outstanding.height(c, self._the.chain_id, self._the.address)
         stored = due[0]
         self._working = stored.id
         if why is not None:
@@ -98,16 +102,18 @@ class DecideService:
             raise
         self._the.balance(found.standing.balance)
         with self._refused.one(stored.id):
-            await self._go_on(stored, found)
+            await self._go_on(stored, found, seen=seen)
         await self._refused.tell()
         return 0.0
 
-    async def _go_on(self, stored: intents.Stored, found: draft.Draft | draft.Unready | draft.Impossible) -> None:
+    async def _go_on(
+        self, stored: intents.Stored, found: draft.Draft | draft.Unready | draft.Impossible, *, seen: int
+    ) -> None:
         allowed = await self._audit.check(found.standing)
         if isinstance(allowed, nonce_audit.Held):
             await self._wait(stored, allowed.why)
             return
-        await self._write(stored, found, floor=allowed.floor)
+        await self._write(stored, found, floor=allowed.floor, seen=seen)
 
     # --- before anything is read from the chain ---
 
@@ -160,7 +166,12 @@ class DecideService:
     # --- the one transaction ---
 
     async def _write(
-        self, stored: intents.Stored, read: draft.Draft | draft.Unready | draft.Impossible | None, *, floor: int
+        self,
+        stored: intents.Stored,
+        read: draft.Draft | draft.Unready | draft.Impossible | None,
+        *,
+        floor: int,
+        seen: int = 0,
     ) -> None:
         """`read` is None for an intent whose time is over."""
         faults.point("decide.before_reserve")
@@ -172,7 +183,7 @@ class DecideService:
                     c, stored.id, expect=stored.state, to="expired", why=self._end(stored) or "", at_s=self._the.now()
                 )
                 return
-            found = await self._judge(c, stored, read)
+            found = _unless_behind(await self._judge(c, stored, read), read, seen)
             await self._apply(c, stored, read, found, floor=floor)
         faults.point("decide.after_reserve")
         if found.kind != "wait":
@@ -382,6 +393,14 @@ class DecideService:
                 findings=found.findings,
             ),
         )
+
+
+def _unless_behind(found: Found, read: draft.Draft | draft.Unready | draft.Impossible, seen: int) -> Found:
+    """Behind a balancer one node may not know yet what another has shown already: it refuses nothing."""
+    if found.kind != "deny" or found.rule not in CHAIN_SAYS or read.standing.head.header.number >= seen:
+        return found
+    why = f"{found.why}; so says a node that is behind blocks that were seen here already"
+    return msgspec.structs.replace(found, kind="wait", why=why)
 
 
 def _lease(guard: delegator.Guard) -> str:

@@ -69,10 +69,14 @@ class Drafter:
         source = self._planners.get(wanted.protocol)
         if source is None:
             return Impossible(standing, f"this agent knows no protocol {wanted.protocol}")
+        header = standing.head.header
+        known: dict[str, planner.Value] = {"block.number": header.number, "block.timestamp": header.time}
+        blocks = len(known)
         try:
-            call = await self._plan(source, wanted, standing)
+            call = await self._plan(source, wanted, standing, known)
         except planner.Refused as error:
-            return Impossible(standing, str(error))
+            # What the chain was asked for may be otherwise at another block.
+            return Impossible(standing, str(error)) if len(known) == blocks else Unready(standing, str(error))
         if isinstance(call, str):
             return Unready(standing, call)
         simulated, why, estimate = await self._simulate(call, standing)
@@ -89,11 +93,14 @@ class Drafter:
         return found
 
     async def _plan(
-        self, source: planner.Planner, wanted: intent.Intent, standing: account.Standing
+        self,
+        source: planner.Planner,
+        wanted: intent.Intent,
+        standing: account.Standing,
+        known: dict[str, planner.Value],
     ) -> planner.Call | str:
-        """The call; a text says why the chain is not ready for it."""
+        """The call; a text says why the chain is not ready for it. `known` gets what the views say."""
         header = standing.head.header
-        known: dict[str, planner.Value] = {"block.number": header.number, "block.timestamp": header.time}
         for _ in range(ROUNDS):
             reads = source.reads(wanted.action, wanted.arguments, account=wanted.account, known=known)
             lookups = source.lookups(wanted.action, wanted.arguments, account=wanted.account, known=known)

@@ -9,6 +9,7 @@ import pytest
 
 from agent.delegations import policy
 from devnet import proxy
+from indexers.protocols import planner
 from store import attempts, decisions
 from tests.agent import staking_belt
 from tests.agent.staking_belt import ETHER
@@ -144,3 +145,67 @@ async def test_an_intent_that_a_node_chokes_on_does_not_hold_up_the_others(
         assert stored.state == "new" and "cannot be asked" in stored.why
         desk.endpoint.url = town.url
         await desk.until(bad, "final_ok")
+
+
+async def test_a_node_that_is_behind_what_was_seen_already_refuses_nothing(
+    town: staking_belt.Town, tmp_path: Path
+) -> None:
+    """A balancer asks another backend each time, and one of them has not seen the delegation yet."""
+    old = await town.client.call("eth_getBlockByNumber", "latest", False)
+    async with (
+        staking_belt.desk(town, tmp_path / "book.db") as desk,
+        staking_belt.answering(
+            town.url, "eth_getBlockByNumber", {"result": old}, when=lambda asked: asked[0] in ("latest", "finalized")
+        ) as behind,
+    ):
+        await desk.until(await desk.propose("in"), "final_ok")
+        id = await desk.propose("out", "undelegate", validator=town.validator, amount=str(ETHER))
+        desk.endpoint.url = behind
+        await desk.step(desk.decide)
+        stored = await desk.look(id)
+        assert stored.state in ("new", "planned") and "behind" in stored.why
+        desk.endpoint.url = town.url
+        await desk.until(id, "final_ok")
+        never = await desk.propose("more", "undelegate", validator=town.validator, amount=str(ETHER))
+        await desk.until(never, "rejected")
+
+
+async def test_what_the_policy_alone_refuses_needs_no_node_that_is_ahead(
+    town: staking_belt.Town, tmp_path: Path
+) -> None:
+    old = await town.client.call("eth_getBlockByNumber", "latest", False)
+    section = staking_belt.limits(max_amount_per_day=str(ETHER))
+    async with (
+        staking_belt.desk(town, tmp_path / "book.db", section=section) as desk,
+        staking_belt.answering(
+            town.url, "eth_getBlockByNumber", {"result": old}, when=lambda asked: asked[0] in ("latest", "finalized")
+        ) as behind,
+    ):
+        await desk.until(await desk.propose("in"), "final_ok")
+        desk.endpoint.url = behind
+        id = await desk.propose("again")
+        await desk.step(desk.decide)
+        stored = await desk.look(id)
+        assert stored.state == "rejected" and "amount_per_day" in stored.why
+        desk.endpoint.url = town.url
+
+
+async def test_what_cannot_be_planned_from_a_view_waits_for_what_is_under_way(
+    town: staking_belt.Town, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def plan(action: str, *rest: object, **facts: object) -> planner.Call | planner.Unmet:
+        if action == "undelegate":
+            raise planner.Refused("ticket 0 lies past the end of its list")
+        return honest(action, *rest, **facts)  # type: ignore[arg-type]
+
+    async with staking_belt.desk(town, tmp_path / "book.db") as desk:
+        honest = desk.planner.plan
+        monkeypatch.setattr(desk.planner, "plan", plan)
+        first = await desk.propose("in")
+        await desk.run(1)
+        second = await desk.propose("out", "undelegate", validator=town.validator, amount=str(ETHER))
+        await desk.step(desk.decide)
+        assert await desk.state(second) == "new" and "under way" in (await desk.look(second)).why
+        await desk.until(first, "final_ok")
+        stored = await desk.until(second, "rejected")
+        assert "past the end" in stored.why
