@@ -20,6 +20,7 @@ from urllib.parse import urlencode, urlsplit
 
 from cli import serving
 from domain import errors
+from kit import places
 
 if TYPE_CHECKING:
     from config import settings
@@ -29,6 +30,8 @@ TOKEN_FILE = "STAKESIDE_TOKEN_FILE"
 MAX_ANSWER = 4 << 20
 TIMEOUT_S = 15.0
 OK, NO, UNUSABLE = 0, 1, 2
+PROBES = ("/healthz", "/readyz")
+"""Asked without a token: whoever answers there need not be the agent, and they need none."""
 _TOKEN = re.compile(r"stk_[A-Za-z0-9_-]{43}\Z")
 Json = dict[str, object]
 
@@ -42,9 +45,12 @@ class Refused(errors.StakesideError):
 
 
 class Agent:
-    """A running agent. `token` None asks as a guest; `trust` is for https."""
+    """A running agent. `token` None asks as a guest; `trust` is for https; `insecure` lets the token leave the machine without it."""
 
-    def __init__(self, base: str, *, token: str | None, trust: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self, base: str, *, token: str | None, trust: ssl.SSLContext | None = None, insecure: bool = False
+    ) -> None:
+        self._insecure = insecure
         self.base = base
         self._token = token
         self._trust = trust
@@ -69,7 +75,8 @@ class Agent:
     ) -> tuple[int, Json]:
         """Raises Refused for a no, Transient when nobody answers or when the agent asks to come back later."""
         headers = {"Accept": "application/json"}
-        if self._token is not None:
+        if self._token is not None and path not in PROBES:
+            self._private()
             headers["Authorization"] = f"Bearer {self._token}"
         data = None
         if body is not None:
@@ -83,6 +90,16 @@ class Agent:
         if status == 401:
             raise errors.BadConfig(f"{title}: {detail}", cure=f"name your token's file by --auth-file or {TOKEN_FILE}")
         raise Refused(status, title, detail)
+
+    def _private(self) -> None:
+        """Raises BadConfig where whoever listens would have the token."""
+        parts = urlsplit(self.base)
+        if parts.scheme == "http" and not self._insecure and not places.loopback(parts.hostname or ""):
+            raise errors.BadConfig(
+                "your token would travel in plain HTTP, to be read by whoever listens",
+                value=self.base,
+                cure="give the agent a [web.tls], or accept it with --insecure-http",
+            )
 
     def _exchange(self, method: str, path: str, data: bytes | None, headers: dict[str, str]) -> tuple[int, Json]:
         connection = self._connection()
@@ -129,6 +146,9 @@ def options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--certificate-file", type=Path, metavar="FILE", help="yours, where the agent asks for one")
     parser.add_argument("--key-file", type=Path, metavar="FILE", help="its key, unless it is in the same file")
+    parser.add_argument(
+        "--insecure-http", action="store_true", help="send your token even without TLS and beyond this machine"
+    )
     parser.add_argument("--json", action="store_true", help="print the answer as one JSON object")
 
 
@@ -142,7 +162,7 @@ def agent(args: argparse.Namespace, loaded: settings.AgentSettings | None = None
     """The running agent of these settings, with the caller's token if one is named."""
     loaded = loaded or load(args)
     trust = None if loaded.web.tls is None else _trust(args, loaded.web.tls)
-    return Agent(base(loaded), token=_token(args), trust=trust)
+    return Agent(base(loaded), token=_token(args), trust=trust, insecure=args.insecure_http)
 
 
 def _trust(args: argparse.Namespace, served: settings.TlsSection) -> ssl.SSLContext:

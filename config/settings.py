@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar, cast
+from urllib.parse import urlsplit
 
 import msgspec
 
 from config import sections, staking, toml
 from domain import errors
-from kit import logs
+from kit import logs, places
 
 Port = sections.Port
 Seconds = sections.Seconds
@@ -62,10 +63,11 @@ class ProtocolSection(_Section, frozen=True):
 class UpstreamSection(_Section, frozen=True):
     """`[hub]` of an agent: where attestations go. `token_file` holds the token for the hub's consumer API (adoption). `adopt`: whether a
     gap is closed by others' frames at once, or when a person says so. With https, `ca_file` says whom to trust instead of the system's
-    list, and `certificate_file` with `key_file` is what the agent shows of itself."""
+    list, and `certificate_file` with `key_file` is what the agent shows of itself. `insecure_http` lets the token travel without TLS."""
 
     url: Text
     token_file: Path | None = None
+    insecure_http: bool = False
     ca_file: Path | None = None
     certificate_file: Path | None = None
     key_file: Path | None = None
@@ -337,6 +339,14 @@ def _upstream(hub: UpstreamSection | None, folder: Path) -> UpstreamSection | No
     if (hub.certificate_file is None) != (hub.key_file is None):
         raise errors.BadConfig(
             "hub.certificate_file and hub.key_file belong together", cure="name both, or neither: the hub may not ask"
+        )
+    parts = urlsplit(hub.url)
+    sends_token = hub.token_file is not None and parts.scheme == "http" and not places.loopback(parts.hostname or "")
+    if sends_token and not hub.insecure_http:
+        raise errors.BadConfig(
+            "hub.token_file would be sent in plain HTTP, to be read by whoever listens",
+            value=logs.safe_url(hub.url),
+            cure="write https:// in hub.url, leave the token out, or accept it with hub.insecure_http = true",
         )
     return msgspec.structs.replace(
         hub,

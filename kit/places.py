@@ -1,4 +1,4 @@
-"""How many requests are answered at a time. In: who asks, as far as it is known. Out: a place, or none.
+"""Where requests are from, and how many are answered at a time. In: who asks, as far as it is known. Out: a place, or none.
 
 Whoever can name themselves has places of their own, which no number of others can take.
 """
@@ -68,3 +68,11 @@ def address(remote: str | None) -> str:
     if isinstance(found, ipaddress.IPv6Address) and found.ipv4_mapped is None:
         return str(ipaddress.ip_network((found, 64), strict=False))
     return str(found)
+
+
+def loopback(host: str) -> bool:
+    """Whether what is sent to `host` stays on this machine."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

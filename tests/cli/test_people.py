@@ -272,6 +272,66 @@ async def test_status_asks_the_same_agent(console: Console) -> None:
 # --- TLS ---
 
 
+class Listener:
+    """Whoever listens at a port: keeps what was sent, and answers like an agent that is well."""
+
+    def __init__(self) -> None:
+        self.heard = b""
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.heard += await reader.readuntil(b"\r\n\r\n")
+        body = b'{"alive":true,"stuck":[],"ready":true,"reasons":[],"intents":[],"next":null}'
+        writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+        await writer.drain()
+        writer.close()
+
+
+@pytest.mark.parametrize(
+    ("host", "flags", "sent"),
+    [("127.0.0.1", (), True), ("elsewhere.example", (), False), ("elsewhere.example", ("--insecure-http",), True)],
+)
+async def test_a_token_does_not_leave_the_machine_without_tls_unless_somebody_says_so(
+    stopped: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    host: str,
+    flags: tuple[str, ...],
+    sent: bool,
+) -> None:
+    """`elsewhere.example` stands for another machine: the connection itself is to this one."""
+    token, listener = "stk_" + "A" * 43, Listener()
+    (stopped / "my.token").write_text(token)
+    server = await asyncio.start_server(listener.serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    (stopped / "agent.toml").write_text(AGENT + f'[web]\nhost = "{host}"\nport = {port}\n')
+    real = asking.http.client.HTTPConnection
+    monkeypatch.setattr(asking.http.client, "HTTPConnection", lambda _, port, **kw: real("127.0.0.1", port, **kw))
+    async with server:
+        words = ["intents", "list", "--auth-file", "my.token", *flags]
+        code = await asyncio.to_thread(main.main, words)
+    said = capsys.readouterr()
+    assert (token.encode() in listener.heard) is sent
+    assert token not in said.out + said.err
+    assert code == (0 if sent else main.UNUSABLE)
+    assert ("--insecure-http" in said.err) is not sent
+
+
+async def test_probes_are_asked_without_a_token(
+    stopped: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token, listener = "stk_" + "A" * 43, Listener()
+    (stopped / "my.token").write_text(token)
+    server = await asyncio.start_server(listener.serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    (stopped / "agent.toml").write_text(AGENT + f"[web]\nport = {port}\n")
+    async with server:
+        words = ["agent", "status", "--auth-file", "my.token"]
+        assert await asyncio.to_thread(main.main, words) == 0
+    asked = [part.partition(b" HTTP")[0] for part in listener.heard.split(b"GET ")[1:] if token.encode() in part]
+    assert asked == [b"/status"]
+    capsys.readouterr()
+
+
 async def test_over_tls_the_console_trusts_the_certificate_in_the_settings_and_no_other(
     stopped: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -207,3 +207,31 @@ def test_a_hub_file_is_read_with_paths_beside_it(tmp_path: Path) -> None:
         "kind": "keystore", "path": f"{tmp_path}/hub.json", "password_file": f"{tmp_path}/hub.password"
     }  # fmt: skip
     assert loaded.consumers is not None and loaded.consumers.tokens_file == tmp_path / "consumers.txt"
+
+
+@pytest.mark.parametrize(
+    ("url", "more", "refused"),
+    [
+        ("http://hub.example:8490", "", True),
+        ("http://10.0.0.5:8490", "", True),
+        ("http://0.0.0.0:8490", "", True),
+        ("http://127.0.0.1.example:8490", "", True),
+        ("http://localhost@hub.example:8490", "", True),
+        ("http://hub.example:8490", "insecure_http = true", False),
+        ("https://hub.example:8490", "", False),
+        ("http://127.0.0.1:8490", "", False),
+        ("http://[::1]:8490", "", False),
+        ("http://localhost:8490", "", False),
+    ],
+)
+def test_a_hubs_token_does_not_leave_the_machine_without_tls_unless_somebody_says_so(
+    tmp_path: Path, url: str, more: str, refused: bool
+) -> None:
+    text = AGENT.partition("[hub]")[0] + f'[hub]\nurl = "{url}"\ntoken_file = "hub.token"\n{more}\n'
+    if not refused:
+        assert agent(tmp_path, text).hub is not None
+        return
+    with pytest.raises(errors.BadConfig, match="in plain HTTP") as told:
+        agent(tmp_path, text)
+    assert "hub.insecure_http = true" in str(told.value)
+    assert agent(tmp_path, text.replace('token_file = "hub.token"', "")).hub is not None
