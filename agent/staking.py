@@ -13,7 +13,7 @@ import msgspec
 
 from agent.delegations import policy
 from agent.reporting.sinks import http as hub_http
-from agent.services import confirm, decide, delegator, draft, lease, nonce_audit, submit
+from agent.services import confirm, decide, delegator, draft, former, lease, nonce_audit, submit
 from agent.services.leasing import base as leasing
 from agent.services.leasing import exclusive, hub, postgres
 from agent.web import items, live, metrics
@@ -73,6 +73,9 @@ async def wire(
     """`manifests` in the order of the settings' protocols. Raises BadConfig."""
     signer = signer_of(loaded, chain_id=chain.id, attester=attester)
     wanted = loaded.submit
+    async with the_book.read() as c:
+        left = await former.accounts(c, current=b"" if signer is None else signer.address)
+    former.tell(left, followed=signer is not None and wanted is not None)
     if signer is None or wanted is None:
         return None
     planners = {named.name: planner.Planner(source) for named, source in zip(loaded.protocols, manifests, strict=True)}
@@ -87,13 +90,15 @@ async def wire(
         authority, ttl_s=wanted.lease_ttl_s, clock=clock, downstream=bells, last_token=last_token
     )
     depth = int(chain.finality.removeprefix("depth:")) if chain.finality.startswith("depth:") else None
+
+    def node(address: bytes) -> account.Account:
+        return account.Account(endpoint, chain_id=chain.id, address=address, finality_depth=depth, recompute=recompute)
+
     the = delegator.Delegator(
         book=the_book,
         chain_id=chain.id,
         address=signer.address,
-        node=account.Account(
-            endpoint, chain_id=chain.id, address=signer.address, finality_depth=depth, recompute=recompute
-        ),
+        node=node(signer.address),
         policy=rules,
         guard=leased.guard,
         clock=clock,
@@ -121,8 +126,9 @@ async def wire(
         ttl_s=wanted.intent_ttl_s,
         approval_ttl_s=wanted.approval_ttl_s,
     )
+    others = [former.FormerService(the, [node(address) for address in left])] if left else []
     gentle = delegator.Gentle(confirming.bell, clock)
-    return Belt((leased, deciding, submitting, confirming), gentle, leased, shown)
+    return Belt((leased, deciding, submitting, confirming, *others), gentle, leased, shown)
 
 
 def _stages(

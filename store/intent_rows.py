@@ -85,6 +85,8 @@ class Belt(msgspec.Struct, frozen=True):
     paused: command_rows.Command | None
     paused_until_s: int | None
     latches: list[latches.Latch]
+    holding: dict[bytes, int]
+    """By account: its intents that hold a nonce and are not final."""
 
 
 async def belt(c: Connection, *, now_s: float) -> Belt:
@@ -96,6 +98,7 @@ async def belt(c: Connection, *, now_s: float) -> Belt:
         paused=paused,
         paused_until_s=None if paused is None else command_rows.paused_until(paused),
         latches=[latch for latch in await latches.active(c) if latches.blocks_staking(latch)],
+        holding=await slots.holding(c),
     )
 
 

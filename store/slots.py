@@ -61,6 +61,13 @@ async def open(c: Connection, chain_id: int, account: bytes) -> list[Slot]:
     return [Slot(*row) for row in await c.rows(query.order_by(nonce_slot.c.nonce))]
 
 
+async def holding(c: Connection) -> dict[bytes, int]:
+    """By account, all of the book's one chain: how many intents hold a nonce and are not final."""
+    query = sa.select(nonce_slot.c.account, sa.func.count()).join(progress, progress.c.intent == nonce_slot.c.intent)
+    query = query.where(progress.c.state.in_(sorted(domain_intent.HOLDING)))
+    return {bytes(row[0]): int(row[1]) for row in await c.rows(query.group_by(nonce_slot.c.account))}
+
+
 async def highest_fence(c: Connection, chain_id: int, account: bytes) -> int:
     """The highest lease token that anything of the account was reserved or signed under; 0 at first."""
     of_account = (nonce_slot.c.chain_id == chain_id, nonce_slot.c.account == account)

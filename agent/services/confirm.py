@@ -44,7 +44,7 @@ class ConfirmService:
     def __init__(
         self,
         the: delegator.Delegator,
-        audit: nonce_audit.NonceAudit,
+        audit: nonce_audit.Audit,
         *,
         submit: Sequence[runtime.Bell] = (),
         freed: Sequence[runtime.Bell] = (),

@@ -6,6 +6,8 @@ looked; what is signed already is followed, bumped and cancelled all the same.
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import msgspec
 
 from agent.delegations import nonces
@@ -26,6 +28,12 @@ class Held(msgspec.Struct, frozen=True):
     """Nothing new is reserved or signed now."""
 
     why: str
+
+
+class Audit(Protocol):
+    """What the stages ask before anything new is signed."""
+
+    async def check(self, standing: account.Standing) -> nonces.Ok | Held: ...
 
 
 class NonceAudit:

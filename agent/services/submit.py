@@ -51,7 +51,7 @@ class SubmitService:
         self,
         the: delegator.Delegator,
         signer: base.AnySigner,
-        audit: nonce_audit.NonceAudit,
+        audit: nonce_audit.Audit,
         *,
         downstream: Sequence[runtime.Bell] = (),
     ) -> None:

@@ -13,7 +13,7 @@ from typing import get_args
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
 
 from agent.web import view
-from domain import intent
+from domain import hashing, intent
 from kit import runtime
 from store import queries
 
@@ -84,6 +84,7 @@ class Metrics:
         self._intents = gauge("intents", "Intents by state.", "state")
         self._intent_age = gauge("intent_oldest_seconds", "Age of the oldest intent that is not final, 0 without one.")
         self._blocked = gauge("submission_blocked", "1 while nothing new is signed: a latch, a pause, or no lease.")
+        self._left = gauge("left_intents", "Open intents of accounts whose key this agent does not have.")
         self._leased = gauge("lease_held", "1 while this agent holds its account's lease.")
         self._balance = gauge("account_balance_gwei", "Coins of the account, as of the last look, in whole gwei.")
         self._transactions = counter(
@@ -204,6 +205,8 @@ class Metrics:
         if belt is None:
             return
         self._paused.set(belt.paused is not None)
+        others = [count for address, count in belt.holding.items() if hashing.hex0x(address) != status.account]
+        self._left.set(sum(others))
         for state in get_args(intent.State):
             self._intents.labels(state).set(belt.states.get(state, 0))
         self._intent_age.set(0 if belt.open_since_s is None else max(0, now_s - belt.open_since_s))

@@ -190,15 +190,27 @@ def pause(belt: queries.Belt) -> items.Pause | None:
     return None if found is None else items.Pause(found.principal, found.reason, found.at_s, belt.paused_until_s)
 
 
+def left(live: view.Live, belt: queries.Belt) -> list[str]:
+    """Accounts with open intents whose key this agent does not have."""
+    account = None if live.staking is None else live.staking.account
+    state = "nobody follows them" if account is None else "they are followed and sent again, not bumped or cancelled"
+    return [
+        f"{count} open intents of {hashing.hex0x(address)}, whose key is not configured: {state}"
+        for address, count in sorted(belt.holding.items())
+        if address != account
+    ]
+
+
 def belts(live: view.Live, summary: queries.Summary, belt: queries.Belt) -> list[view.Belt]:
     """What runs, and what keeps it from running."""
     set_ = [(stops(item.name), f"latch {item.name}: {logs.scrub(item.reason)}") for item in summary.latches]
     earning = [reason for which, reason in set_ if which != "staking"]
     found = [view.Belt("earning", "stopped" if earning else "running", earning)]
     if live.staking is None:
-        return [*found, view.Belt("staking", "off", ["this agent only observes"])]
+        return [*found, view.Belt("staking", "off", ["this agent only observes", *left(live, belt)])]
     reasons = [reason for which, reason in set_ if which != "earning"]
     state = "stopped" if reasons else "running"
+    reasons += left(live, belt)
     if belt.paused is not None:
         reasons.append(f"paused by {belt.paused.principal}: {belt.paused.reason}")
         state = "paused" if state == "running" else state

@@ -220,10 +220,11 @@ def status(
     version: str,
     belts: Sequence[Belt] = (),
     waiting_gaps: Sequence[str] = (),
+    left: Sequence[str] = (),
 ) -> Status:
-    """`waiting_gaps` names gaps that nobody has adopted yet where a person has to."""
+    """`waiting_gaps` names gaps that nobody has adopted yet where a person has to; `left` are open intents whose key is not here."""
     reasons = not_ready(live, summary, max_lag_blocks=max_lag_blocks)
-    reasons += [f"{gap} waits for a person to adopt it" for gap in waiting_gaps]
+    reasons += [f"{gap} waits for a person to adopt it" for gap in waiting_gaps] + [*left]
     index = summary.cursors.get("index")
     finalized = summary.cursors.get("finalized")
     tips = {tip.stream: tip for tip in summary.tips}

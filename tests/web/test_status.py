@@ -10,7 +10,7 @@ import pytest
 
 from agent.web import pages, view
 from domain import hashing, statement, wire
-from tests.store import factory
+from tests.store import belt, factory
 from tests.web.conftest import HOSTILE, World
 
 
@@ -169,3 +169,13 @@ async def test_a_malformed_question_is_a_problem_with_its_reason(world: World, p
 
 def test_long_foreign_text_is_bounded() -> None:
     assert len(pages.text("x" * 100_000)) <= pages.SHOWN
+
+
+async def test_open_intents_whose_key_is_not_here_are_said_by_readiness_page_and_metrics(world: World) -> None:
+    async with world.book.write() as c:
+        await belt.bring(c, "pending")
+    said = f"1 open intents of {hashing.hex0x(belt.ACCOUNT)}, whose key is not configured"
+    ready = await world.ask("GET", "/readyz")
+    assert ready.status == 503 and any(said in reason for reason in ready.json["reasons"])
+    assert "whose key is not configured" in (await world.ask("GET", "/")).body.decode()
+    assert "stakeside_left_intents 1.0" in (await world.ask("GET", "/metrics")).body.decode()
