@@ -15,7 +15,7 @@ from agent import app, staking
 from config import settings
 from domain import errors, hashing, transaction
 from indexers.chain import account, reader
-from kit import http, jsonrpc
+from kit import http, jsonrpc, runtime
 from signers import transactions
 from store import intents
 
@@ -47,6 +47,8 @@ async def check(loaded: settings.AgentSettings) -> list[Check]:
         done.append(await _try("node", _check_node(parts, endpoint)))
         done.append(await _try("attester", _check_signer(parts)))
         done.append(await _try("delegator", _check_delegator(parts, endpoint)))
+        if loaded.submit is not None:
+            done.append(await _try("lease", _check_lease(parts, session)))
         if loaded.hub is not None:
             done.append(await _try("hub", _check_hub(loaded, session)))
     return done
@@ -122,6 +124,19 @@ async def _check_delegator(parts: app.Parts, endpoint: jsonrpc.Endpoint) -> str:
             f"{address} has {found.balance} wei and must keep {rules.min_balance}", cure="send coins to the account"
         )
     return f"{address} signs, has {found.balance // 10**9} gwei, nonce {found.count_latest}, policy {rules.hash().hex()[:12]}"
+
+
+async def _check_lease(parts: app.Parts, session: aiohttp.ClientSession) -> str:
+    """Its authority would be asked. No lease is taken; the holder is one that never holds, the same at every check."""
+    loaded = parts.settings
+    signer = staking.signer_of(loaded, chain_id=parts.chain.id, attester=app.signer_of(parts))
+    if signer is None:
+        return "none: this agent sends no transactions"
+    authority = staking.authority_of(
+        loaded, parts.document, signer, chain_id=parts.chain.id, upstream=app.hub_of(loaded, session),
+        random=bytes(staking.TOKEN_BYTES), clock=runtime.SystemClock(), last_token=0,
+    )  # fmt: skip
+    return await authority.look()
 
 
 async def _check_hub(loaded: settings.AgentSettings, session: aiohttp.ClientSession) -> str:

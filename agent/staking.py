@@ -82,9 +82,10 @@ async def wire(
     rules = rules_of(loaded, chain_id=chain.id, account=signer.address)
     async with the_book.read() as c:
         last_token = await slots.highest_fence(c, chain.id, signer.address)
-    authority = _authority(
-        loaded, document, signer, chain_id=chain.id, upstream=upstream, clock=clock, last_token=last_token
-    )
+    authority = authority_of(
+        loaded, document, signer, chain_id=chain.id, upstream=upstream, random=os.urandom(TOKEN_BYTES), clock=clock,
+        last_token=last_token,
+    )  # fmt: skip
     bells: list[runtime.Bell] = []
     leased = lease.LeaseService(
         authority, ttl_s=wanted.lease_ttl_s, clock=clock, downstream=bells, last_token=last_token
@@ -147,20 +148,21 @@ def _stages(
     return deciding, submitting, confirming
 
 
-def _authority(
+def authority_of(
     loaded: settings.AgentSettings,
     document: deployment.Document,
     signer: base.Signer,
     *,
     chain_id: int,
     upstream: hub_http.HubClient | None,
+    random: bytes,
     clock: runtime.Clock,
     last_token: int,
 ) -> leasing.Leases:
-    """Who says that nobody else signs for the account. The settings name exactly one."""
+    """Who says that nobody else signs for the account. The settings name exactly one. `random` tells this run from every other one."""
     wanted = loaded.submit
     assert wanted is not None
-    holder = domain_lease.holder_of(loaded.agent.name, random=os.urandom(TOKEN_BYTES))
+    holder = domain_lease.holder_of(loaded.agent.name, random=random)
     match wanted.lease:
         case None:
             return exclusive.ExclusiveLeases(

@@ -108,16 +108,25 @@ class LeaseTable:
         """Ends it now, if it is held. The row stays, for its token."""
         await self.renew(chain_id=chain_id, account=account, holder=holder, ttl_s=0, token=token)
 
+    async def look(self, *, chain_id: int, account: bytes) -> Other | None:
+        """Who has it; writes nothing, and makes no table."""
+        row = await self._one(_HELD_BY, {"chain_id": chain_id, "account": account}, make=False)
+        return None if row is None else Other(bytes(row[0]), int(row[1]))
+
     async def _other(self, chain_id: int, account: bytes, holder: bytes) -> Other | None:
         row = await self._one(_HELD_BY, {"chain_id": chain_id, "account": account})
         return None if row is None or row[0] == holder else Other(bytes(row[0]), int(row[1]))
 
-    async def _one(self, statement: sa.TextClause, params: dict[str, Any]) -> tuple[Any, ...] | None:
+    async def _one(
+        self, statement: sa.TextClause, params: dict[str, Any], *, make: bool = True
+    ) -> tuple[Any, ...] | None:
         """The first row of one statement in a transaction of its own."""
 
         def work() -> tuple[Any, ...] | None:
             with self._engine.begin() as c:
                 if not self._made and not sa.inspect(c).has_table(table.name):
+                    if not make:
+                        return None
                     c.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MAKING})
                     metadata.create_all(c)
                 row = c.execute(statement, params).first()
@@ -136,7 +145,7 @@ class LeaseTable:
                 value=error.value,
                 cure="check its rights and its table stakeside_lease",
             ) from None
-        self._made = True
+        self._made = self._made or make
         return found
 
 

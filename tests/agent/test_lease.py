@@ -52,6 +52,9 @@ class Holder:
         if held.token == self.at.token:
             self.at.until = 0.0
 
+    async def look(self) -> str:
+        return self.at.holder
+
     async def _reach(self) -> tuple[float, float]:
         sent = self.at.clock.monotonic()
         if self.at.away:

@@ -10,12 +10,13 @@ from pathlib import Path
 import aiohttp
 import msgspec
 import pytest
+import sqlalchemy as sa
 
 from agent.reporting.sinks import http
 from agent.services.leasing import base, postgres
 from agent.services.leasing import hub as hub_leases
 from domain import deployment, errors, hashing, lease
-from kit import runtime
+from kit import databases, runtime
 from store import leases as tables
 from tests.earnings import factory, hub
 from tests.earnings.conftest import postgres_server  # noqa: F401
@@ -85,6 +86,41 @@ async def test_one_holds_and_the_other_hears_who_and_how_long(make: Make) -> Non
     assert lease.shown(holder("a")) in str(refused.value)
     assert 0 < refused.value.for_s <= 60
     assert first.token == 1
+
+
+async def test_who_looks_takes_nothing_and_hears_who_holds_it(make: Make) -> None:
+    looking = make("looking")
+    assert "nobody holds" in await looking.look()
+    holding = make("a")
+    held = await holding.acquire()
+    said = await looking.look()
+    assert lease.shown(holder("a")) in said and "more seconds" in said
+    assert (await holding.renew(held)).token == held.token
+
+
+async def test_who_looks_at_a_hub_hears_of_a_wrong_clock_and_of_an_account_that_is_not_listed(tmp_path: Path) -> None:
+    clock = WrongClock()
+    async with hub.running(tmp_path, accounts=frozenset([factory.STRANGER.address])) as h:
+        with pytest.raises(errors.Transient, match="account not listed"):
+            await at_hub(h.url, h.session, "a").look()
+        clock.wrong_s = 7200
+        with pytest.raises(errors.Transient, match="clocks differ") as refused:
+            await at_hub(h.url, h.session, "a", clock=clock).look()
+        assert "set the clocks" in refused.value.cure
+
+
+async def test_who_looks_twice_within_a_second_is_not_told_that_something_is_wrong(tmp_path: Path) -> None:
+    async with hub.running(tmp_path) as h:
+        said = [await at_hub(h.url, h.session, "a").look() for _ in range(3)]
+    assert all("the hub grants leases of this account" in text for text in said)
+
+
+async def test_who_looks_at_a_lease_database_makes_no_table(postgres_server: servers.Server) -> None:  # noqa: F811
+    url = postgres_server.empty()
+    assert await tables.LeaseTable(url).look(chain_id=1, account=bytes(20)) is None
+    engine = sa.create_engine(url.replace("postgresql://", "postgresql+asyncpg://"))
+    assert await databases.run(lambda: sa.inspect(engine).get_table_names()) == []
+    await databases.run(engine.dispose)
 
 
 async def test_a_lease_is_renewed_and_released(make: Make) -> None:

@@ -88,6 +88,17 @@ async def test_the_check_names_the_account_and_what_it_has(desk: kill.Desk) -> N
     assert not line.ok and "send coins" in line.advice
 
 
+async def test_the_check_asks_for_the_lease_and_takes_none(tmp_path: Path) -> None:
+    async with kill.desk(tmp_path / "leased", hub=True) as desk:
+        for _ in range(2):
+            (line,) = [found for found in await checks.check(_loaded(desk)) if found.name == "lease"]
+            assert line.ok and "the hub grants leases of this account" in line.detail
+        hub = next(process for process in desk.ships.processes if process.name == "hub")
+        await hub.stop()
+        (line,) = [found for found in await checks.check(_loaded(desk)) if found.name == "lease"]
+        assert not line.ok and line.advice
+
+
 async def test_arguments_are_made_canonical_and_wrong_ones_are_refused_with_a_cure(
     desk: kill.Desk, tmp_path: Path
 ) -> None:

@@ -43,6 +43,10 @@ class Leases(Protocol):
 
     async def release(self, held: Held) -> None: ...
 
+    async def look(self) -> str:
+        """What the authority says of the account, in words; takes nothing, and raises as the others do, but not Taken."""
+        ...
+
 
 def until(sent_monotonic: float, expires_in_s: int) -> float:
     """When to stop relying on a lease: never later than its authority thinks, however long the answer took."""

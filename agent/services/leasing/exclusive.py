@@ -58,6 +58,9 @@ class ExclusiveLeases:
             os.close(self._lock)
             self._lock = None
 
+    async def look(self) -> str:
+        return "exclusive: nobody is asked, nobody else may have the key"
+
     def _take(self) -> int:
         directory = open_folder(self._folder)
         try:

@@ -12,6 +12,11 @@ from kit import runtime
 SKEWED = "clocks differ"
 HELD = "lease held"
 ENDED = "lease ended"
+REPEATED = "request repeated"
+
+
+class Repeated(errors.Transient):
+    """The hub has taken a request of this second from this holder already."""
 
 
 class AccountSigner(Protocol):
@@ -60,6 +65,18 @@ class HubLeases:
         self._last_token = max(self._last_token, held.token)
         await self._ask("release")
 
+    async def look(self) -> str:
+        """A renewal of what nobody was granted: the hub checks clock, account and signature, and then refuses."""
+        try:
+            await self._ask("renew")
+        except base.Ended:
+            return "the hub grants leases of this account; nobody holds it"
+        except Repeated:
+            return "the hub grants leases of this account; it was asked within this second"
+        except base.Taken as error:
+            return f"the hub grants leases of this account; {error.value}"
+        raise errors.BadAnswer("the hub renewed a lease that was never granted")
+
     async def _ask(self, action: lease.Action) -> base.Held:
         sent = self._clock.monotonic()
         # Strictly newer than the one before, also within one second: the hub refuses repetitions by it. Unless that one was sent in a
@@ -97,6 +114,8 @@ class HubLeases:
             )
         if error.status == 409 and error.problem.title == ENDED:
             return base.Ended("the hub does not know this lease any more", cure="it is acquired anew")
+        if error.problem.title == REPEATED:
+            return Repeated(error.what, value=error.value, retry_after_s=error.retry_after_s)
         cure = "set the clocks of agent and hub" if error.problem.title == SKEWED else error.cure
         return errors.Transient(error.what, value=error.value, cure=cure, retry_after_s=error.retry_after_s)
 

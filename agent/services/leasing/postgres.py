@@ -57,6 +57,12 @@ class PostgresLeases:
     async def release(self, held: base.Held) -> None:
         await self._table.release(chain_id=self._chain_id, account=self._account, holder=self._holder, token=held.token)
 
+    async def look(self) -> str:
+        found = await self._table.look(chain_id=self._chain_id, account=self._account)
+        if found is None:
+            return "the lease database answers; nobody holds the lease"
+        return f"the lease database answers; holder {lease.shown(found.holder)} has the lease for {found.for_s} more seconds"
+
     def _held(self, found: int | leases.Other, sent: float) -> base.Held:
         if isinstance(found, leases.Other):
             raise base.Taken(
