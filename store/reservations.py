@@ -86,22 +86,32 @@ async def spent(
 
 async def gas(c: Connection, *, account: bytes, since_s: float, apart_from: bytes | None = None) -> Gas:
     """Of every intent of the account but one. Whatever was frozen for an intent counts until its nonce is final, its share at least; then
-    what was mined on it, by the time it was found final. Read it in the transaction that reserves or freezes."""
+    what was mined on it, by the time it was found final. What ended by a person's word may have no receipt here: it counts at its worst. Read
+    it in the transaction that reserves or freezes."""
     others = [intent.c.account == account, *([] if apart_from is None else [intent.c.id != apart_from])]
     final = sa.and_(inclusion.c.intent == intent.c.id, inclusion.c.final_at_s.is_not(None))
     mined = sa.select(inclusion.c.gas_used, inclusion.c.gas_price_wei).join(intent, final)
     mined = mined.where(*others, inclusion.c.final_at_s >= int(since_s))
+    unseen = sa.and_(
+        progress.c.state.in_(sorted(domain_intent.FINAL - {"superseded"})),
+        progress.c.changed_at_s >= int(since_s),
+        ~sa.exists().where(final),
+    )
     held = (
-        sa.select(intent.c.id, reservation.c.max_fee_wei.label("share"), attempt.c.gas, attempt.c.max_fee)
+        sa.select(
+            progress.c.state, intent.c.id, reservation.c.max_fee_wei.label("share"), attempt.c.gas, attempt.c.max_fee
+        )
         .join(progress, progress.c.intent == intent.c.id)
         .join(reservation, reservation.c.intent == intent.c.id)
         .join(attempt, attempt.c.intent == intent.c.id)
-        .where(*others, progress.c.state.in_(sorted(domain_intent.HOLDING)))
+        .where(*others, sa.or_(progress.c.state.in_(sorted(domain_intent.HOLDING)), unseen))
     )
-    most: dict[bytes, int] = {}
+    open_, ended = dict[bytes, int](), dict[bytes, int]()
     for row in await c.rows(held):
-        most[row.id] = max(most.get(row.id, 0), row.share, row.gas * row.max_fee)
-    return Gas(sum(row.gas_used * row.gas_price_wei for row in await c.rows(mined)), sum(most.values()))
+        of = ended if row.state in domain_intent.FINAL else open_
+        of[row.id] = max(of.get(row.id, 0), row.share, row.gas * row.max_fee)
+    paid = sum(row.gas_used * row.gas_price_wei for row in await c.rows(mined))
+    return Gas(paid + sum(ended.values()), sum(open_.values()))
 
 
 async def in_flight(c: Connection, chain_id: int, account: bytes) -> int:

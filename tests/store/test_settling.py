@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from domain import errors, hashing, intent
-from store import attempts, commands, inclusions, intents, settling
+from store import attempts, commands, inclusions, intents, reservations, settling
 from store.book import Book
 from store.connection import Connection
 from tests.store import belt
@@ -98,6 +98,22 @@ async def test_a_word_ends_an_intent_and_the_book_is_sound(book: Book, outcome: 
         await say(c, one, outcome)
         await intents.move(c, one.id, expect="needs_operator", to=outcome, why="olga: seen", at_s=150)
         assert await intents.audit(c) == []
+
+
+@pytest.mark.parametrize("outcome", ["final_reverted", "final_no_effect", "superseded"])
+async def test_what_a_word_says_was_mined_counts_its_whole_share_of_the_days_gas(
+    book: Book, outcome: intent.Outcome
+) -> None:
+    """Nobody saw its receipt, so what it paid is not known; another's transaction cost this account's budget nothing."""
+    async with book.write() as c:
+        one = await stuck(c)
+        held = await reservations.of_intent(c, one.id)
+        assert held is not None
+        await say(c, one, outcome)
+        await intents.move(c, one.id, expect="needs_operator", to=outcome, why="olga: seen", at_s=150)
+        counted = 0 if outcome == "superseded" else held.max_fee_wei
+        assert await reservations.gas(c, account=belt.ACCOUNT, since_s=150) == reservations.Gas(counted, 0)
+        assert await reservations.gas(c, account=belt.ACCOUNT, since_s=151) == reservations.Gas(0, 0)
 
 
 @pytest.mark.parametrize("outcome", ["final_reverted", "final_no_effect", "cancelled"])
