@@ -125,6 +125,13 @@ def scrub(text: str) -> str:
     return hide_tokens(_KEY_LIKE.sub("[64 hex digits withheld]", _hide_urls(text)))
 
 
+def line(text: str, limit: int = 500) -> str:
+    """What somebody else wrote, as it may be kept and shown: scrubbed, on one line, bounded, with nothing unprintable in it."""
+    # Bounded before and after: the first so that hostile megabytes cost nothing, the second because escapes are longer.
+    shown = "".join(char if char.isprintable() else f"\\u{ord(char):04x}" for char in scrub(text[: limit * 4]))
+    return shown if len(shown) <= limit else shown[: limit - 1] + "…"
+
+
 def hide_tokens(text: str) -> str:
     """Without anything that has the shape of a principal's token or of a session's."""
     return _TOKEN_LIKE.sub("[token withheld]", text)

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from domain import errors, hashing
 from domain import intent as domain_intent
+from kit import logs
 from store import cursors
 from store.connection import Connection
 from store.staking import attempt, broadcast, inclusion, intent, nonce_slot, progress, signed_tx
@@ -127,6 +128,7 @@ async def wait(c: Connection, id: bytes, *, why: str, next_s: float) -> None:
 
 async def say(c: Connection, id: bytes, *, why: str, next_s: float) -> bool:
     """The same, written only when it says something else than before: then True."""
+    why = logs.line(why)
     found = await c.scalar(sa.select(progress.c.why).where(progress.c.intent == id))
     if found == why:
         return False

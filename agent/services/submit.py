@@ -62,6 +62,8 @@ class SubmitService:
         self._audit = audit
         self._downstream = tuple(downstream)
         self._refused = refusals.Refusals(the)
+        self._unsigned: dict[tuple[bytes, int], str] = {}
+        self._told: dict[tuple[bytes, int], str] = {}
         self._working: object = None
 
     def cursor(self) -> object:
@@ -103,6 +105,7 @@ class SubmitService:
                 await self._persist(c, ready)
             faults.point("submit.after_persist")
         await self._refused.tell()
+        await self._tell_why({(item.intent, item.number): item.kind for item in waiting})
         return refused
 
     async def _held(self, c: book.Connection) -> str:
@@ -151,11 +154,16 @@ class SubmitService:
         self, waiting: Sequence[attempts.Attempt], *, originals: bool
     ) -> tuple[list[Ready], errors.StakesideError | None]:
         began, ready = self._the.clock.monotonic(), list[Ready]()
-        for item in waiting:
+        self._unsigned = {}
+        for place, item in enumerate(waiting):
             token, guard = self._the.guard.token(), self._the.guard
             fence = token if item.kind == "original" or token is not None else guard.following()
             if fence is None or (item.kind == "original" and not originals):
-                self.blocked = self.blocked or f"the account's lease is not held: {guard.reason}"
+                lease = f"the account's lease is not held: {guard.reason}"
+                self._unsigned[item.intent, item.number] = (
+                    lease if fence is None and originals else self.blocked or lease
+                )
+                self.blocked = self.blocked or lease
                 continue
             if self._the.clock.monotonic() - began > SIGN_ALL_S:
                 break
@@ -164,10 +172,27 @@ class SubmitService:
             try:
                 signed = await transactions.sign(self._signer, item.unsigned, timeout_s=SIGN_S)
             except errors.StakesideError as error:
+                self._unsigned[item.intent, item.number] = f"the signer: {error}"
+                for later in waiting[place + 1 :]:
+                    behind = f"the signer did not sign nonce {item.unsigned.nonce} before it"
+                    self._unsigned[later.intent, later.number] = behind
                 return ready, error
             faults.point("submit.after_sign")
             ready.append(Ready(item, signed, fence))
         return ready, None
+
+    async def _tell_why(self, waiting: Mapping[tuple[bytes, int], intent.AttemptKind]) -> None:
+        """Whoever looks at an intent sees why it is not signed. Written when it changes."""
+        said = {
+            key: logs.line(f"{'' if kind == 'original' else f'{kind} '}not signed yet: {self._unsigned[key]}")
+            for key, kind in waiting.items()
+            if key in self._unsigned
+        }
+        if any(self._told.get(key) != why for key, why in said.items()):
+            async with self._the.book.write() as c:
+                for (id, _), why in said.items():
+                    await outstanding.say(c, id, why=why, next_s=self._the.now() + self._the.timing.poll_s)
+        self._told = said
 
     async def _persist(self, c: book.Connection, ready: Sequence[Ready]) -> None:
         """All of the batch that may still be signed, in this one transaction. What may not leaves nobody's hands."""
@@ -197,6 +222,8 @@ class SubmitService:
         if stored.state == "reserved":
             why = f"attempt {frozen.number} with nonce {frozen.unsigned.nonce}"
             await intents.move(c, stored.id, expect="reserved", to="signed", why=why, at_s=now)
+        elif (frozen.intent, frozen.number) in self._told:
+            await outstanding.say(c, stored.id, why=f"{frozen.kind} {frozen.number} is signed", next_s=now)
         self._the.observe(frozen.kind, "signed")
 
     # --- sending ---

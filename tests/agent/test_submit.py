@@ -14,7 +14,7 @@ from agent.services import submit
 from devnet import proxy
 from domain import errors, transaction
 from signers import keys
-from store import attempts
+from store import attempts, commands, latches
 from tests.agent import staking_belt
 from tests.agent.staking_belt import ADDRESS, ETHER, SECRET
 
@@ -265,3 +265,43 @@ async def test_what_was_never_signed_is_not_signed_under_another_policy_or_after
         await desk.cancel(id)
         await desk.until(id, "cancelled")
         await desk.sound()
+
+
+async def test_a_reserved_intent_says_why_it_is_not_signed(town: staking_belt.Town, tmp_path: Path) -> None:
+    """A pause, a latch, a lease, a signer that refuses with a secret in its words: each is told, scrubbed, and once."""
+    secret = "0x" + "5e" * 32
+
+    class Refusing(Slow):
+        async def sign_digest(self, digest: bytes) -> bytes:
+            if not self.late.is_set():
+                raise errors.Transient(f"policy of https://user:{'hunter2'}@vault/ refuses\n{secret}")
+            return await self._key.sign_digest(digest)
+
+    signer = Refusing()
+    async with staking_belt.desk(town, tmp_path / "book.db", signer=signer) as desk:
+        id, behind = await desk.propose("a"), await desk.propose("b")
+        await desk.step(desk.decide)
+
+        async def told() -> str:
+            await desk.clock.advance(1)
+            await desk.step(desk.submit)
+            assert await desk.state(id) == "reserved"
+            return (await desk.look(id)).why
+
+        async with desk.book.write() as c:
+            await commands.pause(c, by="olga", reason="lunch", at_s=desk.clock.now())
+        assert await told() == "not signed yet: paused: lunch"
+        async with desk.book.write() as c:
+            await commands.resume(c, by="olga", reason="back", at_s=desk.clock.now())
+            await latches.set(c, "submit.effect", reason="x", at_s=1)
+        assert await told() == "not signed yet: latched: submit.effect"
+        await desk.clear("submit.effect")
+        desk.lease.held = None
+        assert await told() == "not signed yet: the account's lease is not held: another agent holds it"
+        desk.lease.held = 1
+        why = await told()
+        assert why.startswith("not signed yet: the signer: policy of") and "refuses" in why
+        assert secret not in why and "hunter2" not in why and why.isprintable()
+        assert "did not sign nonce 0 before it" in (await desk.look(behind)).why
+        signer.late.set()
+        await desk.until(behind, "final_ok")
