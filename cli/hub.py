@@ -30,6 +30,7 @@ def register(subparsers: serving.Subparsers[argparse.ArgumentParser]) -> None:
     command = commands.add_parser("release", help="let a frame go on that a cap holds; the hub must be stopped")
     command.add_argument("digest", metavar="DIGEST", help="the held statement, as the status page shows it")
     command.add_argument("--by", required=True, metavar="NAME", help="who looked at its numbers; kept in the book")
+    command.add_argument("--reason", required=True, metavar="TEXT", help="why they are right; kept in the book")
     command.add_argument("--config", type=Path, default=Path(DEFAULT), metavar="FILE", help=f"default: {DEFAULT}")
     command.set_defaults(run=release)
 
@@ -84,7 +85,12 @@ def release(args: argparse.Namespace) -> int:
     by: str = args.by.strip()
     if not 1 <= len(by) <= 200 or not by.isprintable():
         raise errors.BadConfig("--by is not a name", value=args.by, cure="say who releases the frame")
+    reason: str = args.reason.strip()
+    if not 1 <= len(reason) <= 500 or not reason.isprintable():
+        raise errors.BadConfig(
+            "--reason is not a reason", value=args.reason, cure="say in 1 to 500 characters why the frame is right"
+        )
     digest = hashing.unhex(args.digest, size=32, what="DIGEST")
-    done = asyncio.run(app.release(loaded, digest, by=by, at_s=int(time.time())))
+    done = asyncio.run(app.release(loaded, digest, by=by, reason=reason, at_s=int(time.time())))
     sys.stdout.write(f"released {args.digest}\n" if done else f"{args.digest} is not held\n")
     return 0 if done else 1

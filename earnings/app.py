@@ -220,12 +220,12 @@ def _on_hangup(stack: AsyncExitStack, ring: Callable[[], None]) -> None:
     stack.callback(loop.remove_signal_handler, signal.SIGHUP)
 
 
-async def release(loaded: settings.HubSettings, digest: bytes, *, by: str, at_s: int) -> bool:
+async def release(loaded: settings.HubSettings, digest: bytes, *, by: str, reason: str, at_s: int) -> bool:
     """A person lets a held frame go on, while the hub is stopped. False when it is not held."""
     document = deployments.load(loaded.deployment.document)
     the_book = await book.open_book(loaded.hub.store, deployment=document.digest())
     try:
         async with the_book.write() as c:
-            return await sealing.release(c, digest, by=by, at_s=at_s)
+            return await sealing.release(c, digest, by=by, reason=reason, at_s=at_s)
     finally:
         await the_book.close()

@@ -398,12 +398,12 @@ async def _store_body(c: book.Connection, header: statement.Header, checked: bod
         await c.execute(tables.carry.insert().values(hash=header.carry, packed=checked.packed))
 
 
-async def release(c: book.Connection, digest: bytes, *, by: str, at_s: int) -> bool:
+async def release(c: book.Connection, digest: bytes, *, by: str, reason: str, at_s: int) -> bool:
     """A person lets a held frame go on; False when it is not held."""
     table = tables.hold
     changed = await c.execute(
         table.update()
         .where(table.c.digest == digest, table.c.released_by.is_(None))
-        .values(released_by=by, released_at_s=at_s)
+        .values(released_by=by, released_at_s=at_s, released_why=reason)
     )
     return changed.rowcount == 1

@@ -180,6 +180,7 @@ hold = sa.Table(
     sa.Column("at_s", columns.Whole, nullable=False),
     sa.Column("released_by", columns.Note),
     sa.Column("released_at_s", columns.Whole),
+    sa.Column("released_why", columns.Note),
     **_STRICT,
 )
 """A plausibility cap fired; a person releases it."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sqlite3
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -52,10 +54,10 @@ def test_a_cap_that_is_no_exact_amount_is_refused(tmp_path: Path, wrong: str) ->
         settings.load_hub(tmp_path / "hub.toml", {})
 
 
-async def release(folder: Path, digest: str) -> tuple[int, str]:
+async def release(folder: Path, digest: str, *, reason: str = "the genesis stake came in") -> tuple[int, str]:
     child = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "cli.main", "hub", "release", digest,
-        "--config", str(folder / "hub.toml"), "--by", "a person",
+        "--config", str(folder / "hub.toml"), "--by", "a person", "--reason", reason,
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, cwd=test_crashes.ROOT, env={**os.environ},
     )  # fmt: skip
     async with asyncio.timeout(30):
@@ -80,7 +82,12 @@ async def test_a_frame_over_the_cap_waits_for_a_person_and_then_seals(tmp_path: 
         code, said = await release(tmp_path, digest)
         assert code == 2 and "another process writes" in said, "only while the hub is stopped"
     assert (await release(tmp_path, "0x" + "11" * 32))[0] == 1
+    code, said = await release(tmp_path, digest, reason=" ")
+    assert code == 2 and "--reason" in said
     assert await release(tmp_path, digest) == (0, f"released {digest}\n")
+    with closing(sqlite3.connect(tmp_path / "hub.db")) as c:
+        kept = c.execute("SELECT released_by, released_why FROM hub_hold").fetchall()
+    assert kept == [("a person", "the genesis stake came in")]
     assert (await release(tmp_path, digest))[0] == 1
     async with test_crashes.process(tmp_path) as (h, _):
         await h.sealed(FRAMES[0])
