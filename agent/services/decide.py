@@ -121,8 +121,9 @@ class DecideService:
         """Why there is no use in asking the node now."""
         if self._end(stored) is not None:
             return None
-        if stored.state == "awaiting_approval" and len(await self._approvals(c, stored)) < self._the.policy.approvals:
-            return stored.why
+        if stored.state == "awaiting_approval" and await self._same_policy(c, stored):
+            if len(await self._approvals(c, stored)) < self._the.policy.approvals:
+                return stored.why
         held = await nonce_audit.stopped(c)
         if held:
             return held
@@ -133,6 +134,11 @@ class DecideService:
         if pause is not None:
             return f"paused: {pause.reason}"
         return None if self._the.guard.token() is not None else _lease(self._the.guard)
+
+    async def _same_policy(self, c: book.Connection, stored: intents.Stored) -> bool:
+        """Whether the policy in force is the one that asked: another one may ask for nothing, or refuse."""
+        made = await decisions.for_intent(c, stored.id)
+        return bool(made) and made[-1].policy_hash == self._the.policy.hash()
 
     def _end(self, stored: intents.Stored) -> str | None:
         """Why its time is over."""
@@ -303,6 +309,8 @@ class DecideService:
             await self._postpone(c, stored, found.why)
             return
         if found.kind == "ask" and state == "awaiting_approval":
+            if not await self._same_policy(c, stored):
+                await self._note(c, stored, read, found)
             await self._postpone(c, stored, found.why)
             return
         await self._note(c, stored, read, found)

@@ -9,7 +9,7 @@ import pytest
 
 from agent.delegations import tracker
 from devnet import staking
-from domain import hashing
+from domain import hashing, intent
 from store import attempts, commands, inclusions, latches, reservations
 from tests.agent import staking_belt
 from tests.agent.staking_belt import ETHER, GWEI
@@ -133,6 +133,41 @@ async def test_what_is_above_the_threshold_waits_for_another_person(town: stakin
         await desk.until(id, "final_ok")
         assert await desk.verdicts(id) == [("ask", "approval"), ("allow", "all")]
         assert await town.effects() == [ETHER]
+
+
+@pytest.mark.parametrize(
+    ("changed", "ends"),
+    [({}, "final_ok"), ({"approval_above": str(2 * ETHER)}, "final_ok"), ({"max_amount_per_day": "1"}, "rejected")],
+    ids=["none asks any more", "the threshold is higher", "it is not allowed any more"],
+)
+async def test_what_waits_for_approval_is_judged_again_when_the_policy_is_another_one(
+    town: staking_belt.Town, tmp_path: Path, changed: dict[str, str], ends: intent.State
+) -> None:
+    asking = staking_belt.limits(approval_above=str(ETHER // 2))
+    async with staking_belt.desk(town, tmp_path / "book.db", section=asking) as desk:
+        id = await desk.propose("a")
+        await desk.run(2)
+        assert await desk.state(id) == "awaiting_approval"
+    async with staking_belt.desk(town, tmp_path / "book.db", section=staking_belt.limits(**changed)) as desk:
+        await desk.clock.advance(30)
+        await desk.until(id, ends)
+        await desk.sound()
+
+
+async def test_another_policy_that_still_asks_is_one_more_decision_and_no_more(
+    town: staking_belt.Town, tmp_path: Path
+) -> None:
+    async with staking_belt.desk(town, tmp_path / "book.db", section=staking_belt.limits(approval_above="0")) as desk:
+        id = await desk.propose("a")
+        await desk.run(2)
+    async with staking_belt.desk(town, tmp_path / "book.db", section=staking_belt.limits(approval_above="5")) as desk:
+        await desk.clock.advance(30)
+        for _ in range(4):
+            await desk.clock.advance(20)
+            await desk.run(1)
+        assert await desk.verdicts(id) == [("ask", "approval"), ("ask", "approval")]
+        assert isinstance(await desk.approve(id), commands.Done)
+        await desk.until(id, "final_ok")
 
 
 async def test_what_nobody_approves_in_time_expires(town: staking_belt.Town, tmp_path: Path) -> None:
