@@ -148,6 +148,9 @@ async def run(
             assets={source.name: _asset(source.document) for source in parts.manifests},
         )
         file = settings.port_file(loaded.agent.store)
+        web_tls = web_tls_of(loaded)
+        hub_tls = None if loaded.hub is None else hub_tls_of(loaded.hub)
+        meters.certificates(lambda: tls.expiries(web_tls, hub_tls))
         port = await stack.enter_async_context(
             server.serve(
                 live,
@@ -155,7 +158,7 @@ async def run(
                 host=loaded.web.host,
                 port=loaded.web.port,
                 port_file=file,
-                tls=web_tls_of(loaded),
+                tls=web_tls,
                 health_port=None if loaded.web.tls is None else loaded.web.tls.health_port,
             )
         )

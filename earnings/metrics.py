@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 
@@ -54,5 +56,16 @@ class Metrics:
         self.in_flight = Gauge("stakeside_hub_http_requests_in_flight", "Requests being answered.", registry=r)
         self.subscribers = Gauge("stakeside_hub_feed_subscribers", "Open feeds.", registry=r)
 
+        self.expires = Gauge(
+            "stakeside_hub_certificate_expires_timestamp_seconds",
+            "When a certificate in use ends, in unix seconds.",
+            ["use"],
+            registry=r,
+        )
+        self.certificates: Callable[[], Mapping[str, int]] = dict
+        """Asked at every scrape."""
+
     def page(self) -> bytes:
+        for use, at_s in self.certificates().items():
+            self.expires.labels(use).set(at_s)
         return generate_latest(self.registry)

@@ -67,6 +67,21 @@ class Context(ssl.SSLContext):
         self._current, self.facts = self._load()
 
     def wrap_bio(self, *args: Any, **kw: Any) -> ssl.SSLObject:
+        self._refresh()
+        return self._current.wrap_bio(*args, **kw)
+
+    def expiries(self) -> dict[str, int]:
+        """When what is in force ends, by its use, in unix seconds: `server` or `client` is the own certificate, `clients-ca` or `hub-ca` the
+        authority that others are known by (of several the first to end). The system's authorities are not ours to renew."""
+        self._refresh()
+        own, trusted = ("server", "clients-ca") if self._role == "server" else ("client", "hub-ca")
+        found = {} if self.facts is None else {own: self.facts.not_after_s}
+        if self.files.ca is not None:
+            ends = [str(one["notAfter"]) for one in self._current.get_ca_certs() if "notAfter" in one]
+            found |= {trusted: min(int(ssl.cert_time_to_seconds(end)) for end in ends)} if ends else {}
+        return found
+
+    def _refresh(self) -> None:
         seen = _stamp(self.files)
         if seen != self._seen:
             self._seen = seen
@@ -74,7 +89,6 @@ class Context(ssl.SSLContext):
                 self.reload()
             except errors.BadConfig as error:
                 log.error("tls.not_rotated", error=str(error))
-        return self._current.wrap_bio(*args, **kw)
 
     def reload(self) -> None:
         """Raises BadConfig, and keeps what was in force, when the files are not good together."""
@@ -87,6 +101,11 @@ class Context(ssl.SSLContext):
     def _load(self) -> tuple[ssl.SSLContext, Facts | None]:
         built = self._build(self.files)
         return built, examine(self.files, role=self._role)
+
+
+def expiries(*contexts: Context | None) -> dict[str, int]:
+    """`Context.expiries` of all that there are."""
+    return {use: at_s for context in contexts if context is not None for use, at_s in context.expiries().items()}
 
 
 _TOLD = frozenset({"PEER_DID_NOT_RETURN_A_CERTIFICATE", "CERTIFICATE_VERIFY_FAILED", "UNSUPPORTED_PROTOCOL"})

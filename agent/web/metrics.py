@@ -7,7 +7,7 @@ the chain becomes a label. Every name is described in `docs/metrics.md`.
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
@@ -95,10 +95,14 @@ class Metrics:
             "Requests that were turned away, by HTTP status: 503 is one too many at a time.",
             "status",
         )
+        self._expires = gauge(
+            "certificate_expires_timestamp_seconds", "When a certificate in use ends, in unix seconds.", "use"
+        )
         self._service = gauge("service_state", "1 for a service's present state, 0 for the others.", "service", "state")
         self._steps = histogram("service_step_seconds", "Time of one step.", _SECONDS, "service")
         self._failures = counter("service_failures_total", "Failed steps.", "service")
         self._scrape_seen: dict[object, float] = {}
+        self._certificates: Callable[[], Mapping[str, int]] = dict
 
     def node_exchange(self, method: str, seconds: float, outcome: str) -> None:
         """One exchange with the node: `outcome` is "ok" or the error's class name."""
@@ -133,6 +137,10 @@ class Metrics:
         """Ask `held` at every scrape."""
         self._leased.set_function(held)
 
+    def certificates(self, ends: Callable[[], Mapping[str, int]]) -> None:
+        """Ask `ends` at every scrape: unix seconds by use."""
+        self._certificates = ends
+
     def request_refused(self, status: int) -> None:
         """A request that came without the right to it, by HTTP status."""
         self._refused_requests.labels(str(status)).inc()
@@ -141,6 +149,8 @@ class Metrics:
         """The text of one scrape."""
         self._ready.set(status.ready)
         self._alive.set(alive)
+        for use, at_s in self._certificates().items():
+            self._expires.labels(use).set(at_s)
         self._set_index(status)
         self._set_streams(status)
         self._set_delivery(status)

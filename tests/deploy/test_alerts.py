@@ -103,6 +103,12 @@ CASES = {
         {'stakeside_hub_http_requests_total{route="/v1/attestations",status="503"}': "0+2x15"},
         {'stakeside_hub_http_requests_total{route="/v1/attestations",status="200"}': "0+2x15"},
     ),
+    "CertificateExpiring": gauge(
+        'stakeside_certificate_expires_timestamp_seconds{use="server"}', bad=1_200_000, good=1_300_000, minute=12
+    ),
+    "HubCertificateExpiring": gauge(
+        'stakeside_hub_certificate_expires_timestamp_seconds{use="server"}', bad=1_200_000, good=1_300_000, minute=12
+    ),
 }
 
 

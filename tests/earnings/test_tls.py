@@ -170,6 +170,18 @@ async def test_probes_are_answered_without_a_certificate_on_a_port_of_their_own(
     assert {status for status in found.values() if status != 200} == {404}
 
 
+async def test_the_hub_says_when_its_certificates_end(tmp_path: Path, ours: certificates.Authority) -> None:
+    context = mutual(ours)
+    async with hub.running(tmp_path, context=context, health_port=0) as h:
+        async with aiohttp.ClientSession(f"http://127.0.0.1:{h.health_port}") as session:
+            async with session.get("/metrics") as response:
+                text = await response.text()
+    for use, at_s in context.expiries().items():
+        line = next(row for row in text.splitlines() if f'timestamp_seconds{{use="{use}"}}' in row)
+        assert int(float(line.rpartition(" ")[2])) == at_s
+    assert set(context.expiries()) == {"server", "clients-ca"}
+
+
 @asynccontextmanager
 async def silent(ours: certificates.Authority) -> AsyncIterator[str]:
     """A TLS server that takes requests and hangs up."""

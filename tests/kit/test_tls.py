@@ -32,6 +32,31 @@ def test_a_good_pair_says_its_names_and_its_end(ours: certificates.Authority) ->
     assert facts.shown() == f"127.0.0.1, hub.example, valid until {certificates.LATER:%Y-%m-%d}"
 
 
+def test_everything_that_ends_is_named_by_its_use(ours: certificates.Authority) -> None:
+    files = ours.issue("hub", not_after=certificates.LATER)
+    served, asked = tls.server(but(files, ca=ours.ca_file)), tls.client(but(files, ca=ours.ca_file))
+    authority = int(ssl.cert_time_to_seconds(asked._current.get_ca_certs()[0]["notAfter"]))  # type: ignore[arg-type]
+    end = int(certificates.LATER.timestamp())
+    assert authority != end
+    assert tls.expiries(served, None, asked) == {
+        "server": end, "clients-ca": authority, "client": end, "hub-ca": authority,
+    }  # fmt: skip
+    assert tls.expiries(tls.server(files), tls.client(tls.Files("hub"))) == {"server": end}
+    assert tls.expiries(None) == {}
+
+
+def test_a_renewed_certificate_is_seen_before_anybody_connects(ours: certificates.Authority) -> None:
+    files = ours.issue("hub")
+    context = tls.server(files)
+    before = context.expiries()["server"]
+    newer = ours.issue("hub-2", not_after=certificates.LATER)
+    assert files.certificate and files.key and newer.certificate and newer.key
+    shutil.copyfile(newer.certificate, files.certificate)
+    assert context.expiries()["server"] == before  # half replaced: the old one is in force
+    shutil.copyfile(newer.key, files.key)
+    assert context.expiries()["server"] == int(certificates.LATER.timestamp()) != before
+
+
 def test_nothing_older_than_tls_1_2_is_spoken(ours: certificates.Authority) -> None:
     files = ours.issue("hub")
     for built in (tls.server(files), tls.client(but(files, ca=ours.ca_file))):

@@ -43,6 +43,15 @@ async def test_a_scrape_shows_index_events_streams_and_services(world: World) ->
     assert [value for name, value in found.items() if name.startswith("stakeside_build_info{")] == [1]
 
 
+async def test_a_scrape_says_when_certificates_end(world: World) -> None:
+    assert not any("certificate" in name for name in await scrape(world))
+    ends = {"server": 1_800_000_000}
+    world.meters.certificates(lambda: ends)
+    assert (await scrape(world))["stakeside_certificate_expires_timestamp_seconds{use=server}"] == 1_800_000_000
+    ends["server"] += 1
+    assert (await scrape(world))["stakeside_certificate_expires_timestamp_seconds{use=server}"] == 1_800_000_001
+
+
 async def test_a_second_scrape_counts_only_what_is_new(world: World) -> None:
     await world.fill()
     await scrape(world)
