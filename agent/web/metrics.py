@@ -82,7 +82,9 @@ class Metrics:
         self._belt = gauge("belt_state", "1 for a belt's present state, 0 for the others.", "belt", "state")
         self._paused = gauge("paused", "1 while a person keeps submission paused.")
         self._intents = gauge("intents", "Intents by state.", "state")
-        self._intent_age = gauge("intent_oldest_seconds", "Age of the oldest intent that is not final, 0 without one.")
+        self._intent_age = gauge(
+            "intent_oldest_seconds", "Seconds since the oldest intent that is not final was proposed, 0 without one."
+        )
         self._blocked = gauge("submission_blocked", "1 while nothing new is signed: a latch, a pause, or no lease.")
         self._left = gauge("left_intents", "Open intents of accounts whose key this agent does not have.")
         self._leased = gauge("lease_held", "1 while this agent holds its account's lease.")
