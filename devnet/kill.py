@@ -127,6 +127,8 @@ class Desk:
             await self.agent.listening()
         if "_wait" in point:
             await self.say("/v1/pause", {"reason": "to make it wait"}, by=OPERATOR)
+        if "_proof" in point:
+            await self._give_up(f"{key}-given-up", ETHER // 2 + self.count)
         await self.propose(key, amount)
         await self._until_dead(key, point)
         reached = not self.agent.running and self.agent.exit_code == -9
@@ -150,6 +152,24 @@ class Desk:
         await self.propose("first", ETHER)
         await self._until_final("first", reorg=False)
         await self.agent.stop()
+
+    async def _give_up(self, key: str, amount: int) -> None:
+        """An intent whose cancel will be mined instead of it: an end that a block has to prove."""
+        await self.propose(key, amount)
+
+        async def cancelled() -> bool | None:
+            signed = self._signed(key)
+            if self.state(key) == "pending" and len(signed) == 1:
+                await self.say(f"/v1/intents/0x{signed[0]}/cancel", {"reason": "to have a proof"}, by=OPERATOR)
+            return True if len(signed) > 1 else None
+
+        await self.agent.until(cancelled, what=f"a cancel of {key}", deadline_s=DEADLINE_S)
+
+    def _signed(self, key: str) -> list[str]:
+        """The intent's id, once for each transaction that was signed for it."""
+        asked = "select lower(hex(intent.id)) from signed_tx join intent on intent.id = signed_tx.intent where intent.key = ?"
+        with contextlib.closing(sqlite3.connect(f"file:{self.agent.book}?mode=ro", uri=True)) as book:
+            return [str(row[0]) for row in book.execute(asked, (key,))]
 
     async def _until_dead(self, key: str, point: str) -> None:
         """Give it blocks; where a bump is to be reached, blocks that are too dear for what was sent."""

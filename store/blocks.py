@@ -115,6 +115,18 @@ async def tip(c: Connection, *, at_most: int | None = None) -> chain.Header | No
     return None if row is None else _header(row)
 
 
+async def next_canonical(c: Connection, number: int, *, at_most: int) -> chain.BlockRef | None:
+    """The lowest canonical block from `number` to `at_most` that is kept: of history not every one is."""
+    query = (
+        sa.select(block.c.number, block.c.hash)
+        .where(block.c.number >= number, block.c.number <= at_most, block.c.orphaned_generation.is_(None))
+        .order_by(block.c.number)
+        .limit(1)
+    )
+    row = await c.row(query)
+    return None if row is None else chain.BlockRef(*row)
+
+
 def _header(row: AnyRow) -> chain.Header:
     return chain.Header(*row[:7])
 

@@ -6,7 +6,8 @@
 The tracker remembers nothing: it sees the rows again each time, so a crash forgets nothing that counts. What is not known is not assumed: a
 node that does not answer moves nothing. Send errors are no input at all. Finality is the book's, never a node's word for one transaction:
 an outcome needs the book's finalized cursor at or above the block and the book's canonical hash there. A chain's mined count says that a
-nonce is used; only receipts of every hash, asked at a head above finality, say that none of ours used it.
+nonce is used; only receipts of every hash, asked at a head above finality, say that none of ours used it. Neither is believed for good: that it
+reverted, did nothing, was cancelled or lost its nonce is proven by a final block of the book (`question`), or left to a person.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import TypeAlias
 
 import msgspec
 
+from agent.delegations import questions
 from domain import intent as intents
 
 FOREIGN = "submit.nonces"
@@ -23,7 +25,7 @@ EFFECT = "submit.effect"
 """Latches: somebody else used the account's nonce; a final transaction did not do what the manifest says it does."""
 
 SETTLE_S = 120
-"""How long a nonce has to look taken by another transaction before its intent is given up."""
+"""How long a proof may be unavailable before a person is asked."""
 
 
 # --- what the tracker sees ---
@@ -52,6 +54,8 @@ class Inclusion(msgspec.Struct, frozen=True):
     block_hash: bytes
     status: int
     effect: int | None
+    tx_index: int = 0
+    gas_used: int = 0
 
 
 class Receipt(msgspec.Struct, frozen=True):
@@ -121,6 +125,8 @@ class View(msgspec.Struct, frozen=True):
     """When the intent came into its state."""
     settle: Settlement | None = None
     """The newest since then."""
+    proof: questions.Proof | None = None
+    """The answer to this view's `question`; None while there is none."""
 
 
 # --- what it says ---
@@ -222,6 +228,28 @@ def _follow(view: View) -> tuple[Output, ...]:
     return _waiting(view)
 
 
+def question(view: View) -> questions.Question | None:
+    """What a block has to prove before the intent can end; None where nothing has to, or not yet."""
+    seen, standing, final = _seen(view), view.standing, view.book.finalized
+    if view.state not in intents.HOLDING or len(seen) > 1:
+        return None
+    place = standing if standing is not None else seen[0][1] if seen else None
+    if place is None:
+        return questions.Taken(view.nonce) if view.counts is not None and _looks_taken(view, view.counts) else None
+    if final is None or place.block_number > final:
+        return None
+    if place.block_number not in view.book.canonical:
+        return questions.Link(place.block_number)
+    if standing is None or not _final(view, standing.block_number, standing.block_hash):
+        return None
+    ok = standing.status == 1 and standing.effect is not None and not _cancels(view, standing)
+    if ok:
+        return None  # that it worked is proven by our own index
+    claim = msgspec.structs.asdict(standing)
+    del claim["id"]
+    return questions.Mined(**claim)
+
+
 def resend_order(attempts: tuple[Attempt, ...]) -> list[bytes]:
     """Every signed hash, highest fee first."""
     signed = [attempt for attempt in attempts if attempt.hash is not None]
@@ -251,7 +279,10 @@ def _left(view: View, standing: Inclusion, seen: list[tuple[Attempt, Receipt]]) 
     that went backwards is waited out, and final is final."""
     for attempt, receipt in seen:
         if attempt.hash == standing.tx_hash and receipt.block_hash == standing.block_hash:
-            return (receipt.status, receipt.effect) != (standing.status, standing.effect)
+            said = (receipt.status, receipt.effect, receipt.tx_index, receipt.gas_used)
+            return said != (standing.status, standing.effect, standing.tx_index, standing.gas_used)
+    if isinstance(view.proof, questions.Contradicted):
+        return bool(seen)  # what the row says is disproven, and the node says something else now
     if _final(view, standing.block_number, standing.block_hash):
         return False
     now = view.canonical.get(standing.block_number)
@@ -295,26 +326,55 @@ def _include(view: View, found: tuple[Attempt, Receipt]) -> list[Output]:
 def _settle(view: View, standing: Inclusion) -> list[Output]:
     """An inclusion that stands: final, or on its way there."""
     if not _final(view, standing.block_number, standing.block_hash):
-        return []
+        return _unproven(view, view.proof, "", latch=EFFECT) if isinstance(view.proof, questions.Unavailable) else []
     back: list[Output] = [] if view.state == "included" else [Move("included", "its block is final")]
-    kinds = {attempt.number: attempt.kind for attempt in view.attempts}
     at = f"block {standing.block_number} is final"
-    if kinds[standing.number] == "cancel":
-        return [*back, Finalize(standing.id), Move("cancelled", f"the cancel took the nonce; {at}")]
+    if _cancels(view, standing):
+        return _by_proof(view, standing, back, "cancelled", f"the cancel took the nonce; {at}", latch=FOREIGN)
     if standing.status == 0 and standing.tx_hash in view.book.effects:
         why = f"the receipt says that it reverted, and the book has a log of it; {at}"
         return [] if view.state == "needs_operator" else [Move("needs_operator", why), Alarm(EFFECT, why)]
     if standing.status == 0:
-        return [*back, Finalize(standing.id), Move("final_reverted", f"the call reverted; {at}")]
+        return _by_proof(view, standing, back, "final_reverted", f"the call reverted; {at}", latch=EFFECT)
     if standing.effect is None:
         why = f"the call succeeded without its expected event; {at}"
-        return [*back, Finalize(standing.id), Move("final_no_effect", why), Alarm(EFFECT, why)]
+        found = _by_proof(view, standing, back, "final_no_effect", why, latch=EFFECT)
+        return [*found, Alarm(EFFECT, why)] if isinstance(view.proof, questions.Proven) else found
     if standing.tx_hash in view.book.effects:
         return [*back, Finalize(standing.id), Move("final_ok", f"log {standing.effect} proves the effect; {at}")]
     if view.state == "needs_operator":
         return []
     why = f"the receipt shows the effect at log {standing.effect} of block {standing.block_number}, and the book has no such log"
     return [Move("needs_operator", why), Alarm(EFFECT, why)]
+
+
+def _by_proof(
+    view: View, standing: Inclusion, back: list[Output], to: intents.State, why: str, *, latch: str
+) -> list[Output]:
+    """An end that the index says nothing of: only a block proves it."""
+    match view.proof:
+        case questions.Proven() if _final(view, view.proof.number, view.proof.hash):
+            return [*back, Finalize(standing.id), Move(to, f"{why}; {view.proof.why}")]
+        case None | questions.Proven():
+            return []
+        case questions.Contradicted() | questions.Unavailable():
+            return _unproven(view, view.proof, f"{to} cannot be: ", latch=latch)
+
+
+def _unproven(
+    view: View, proof: questions.Contradicted | questions.Unavailable, wrong: str, *, latch: str
+) -> list[Output]:
+    """For a person: at once when the node is shown to be wrong, after a while when nothing can be shown."""
+    if view.state == "needs_operator":
+        return []
+    if isinstance(proof, questions.Contradicted):
+        return [Move("needs_operator", f"{wrong}{proof.why}"), Alarm(latch, f"{wrong}{proof.why}")]
+    why = f"no proof of what became of nonce {view.nonce}: {proof.why}"
+    return [Say(why)] if view.now_s < proof.since_s + SETTLE_S else [Move("needs_operator", why)]
+
+
+def _cancels(view: View, standing: Inclusion) -> bool:
+    return any(attempt.number == standing.number and attempt.kind == "cancel" for attempt in view.attempts)
 
 
 def _contradiction(view: View, seen: list[tuple[Attempt, Receipt]]) -> tuple[Output, ...]:
@@ -345,22 +405,30 @@ def _waiting(view: View) -> tuple[Output, ...]:
     return (*outputs, *[Resend(hash_) for hash_ in resend_order(due)], _again(view))
 
 
-def _superseded(view: View, counts: Counts) -> tuple[Output, ...]:
-    hashes = [attempt.hash for attempt in view.attempts if attempt.hash is not None]
-    answered = all(hash_ in view.receipts and view.receipts[hash_] is None for hash_ in hashes)
+def _looks_taken(view: View, counts: Counts) -> bool:
+    """A node that could tell knows no receipt of ours, and counts the nonce as used in a final block."""
+    answered = all(a.hash is None or (a.hash in view.receipts and view.receipts[a.hash] is None) for a in view.attempts)
     able = counts.finalized_number is not None and counts.head >= counts.finalized_number
-    if not answered or not able:
+    return counts.finalized > view.nonce and answered and able
+
+
+def _superseded(view: View, counts: Counts) -> tuple[Output, ...]:
+    if not _looks_taken(view, counts):
         return (_again(view),)
-    if view.book.effects.intersection(hashes):
+    if view.book.effects.intersection(attempt.hash for attempt in view.attempts if attempt.hash is not None):
         why = f"the book holds the effect of nonce {view.nonce}, and the node knows no receipt of it"
         return (*([] if view.state == "needs_operator" else [Move("needs_operator", why)]), _again(view))
-    why = f"another transaction is final on nonce {view.nonce}, and none of the {len(hashes)} signed here is"
-    if view.state != "needs_operator":
-        # A node can miscount for a moment; what is given up for good has to look the same for a while.
-        return (Move("needs_operator", why), Alarm(FOREIGN, why), _again(view))
-    if view.now_s < view.since_s + SETTLE_S:
-        return (_again(view),)
-    return (Move("superseded", why), Alarm(FOREIGN, why))
+    match view.proof:
+        case questions.Proven() if _final(view, view.proof.number, view.proof.hash):
+            why = f"another transaction is final on nonce {view.nonce}; {view.proof.why}"
+            return (Move("superseded", why), Alarm(FOREIGN, why))
+        case questions.Contradicted() | questions.Unavailable():
+            found = _unproven(view, view.proof, f"nonce {view.nonce} is not another's: ", latch=FOREIGN)
+            if isinstance(view.proof, questions.Unavailable):
+                found += [Alarm(FOREIGN, output.why) for output in found if isinstance(output, Move)]
+            return (*found, _again(view))
+        case None | questions.Proven():
+            return (_again(view),)
 
 
 def _settled(view: View, said: Settlement) -> list[Output] | Say:
@@ -369,6 +437,10 @@ def _settled(view: View, said: Settlement) -> list[Output] | Say:
     if said.logged:
         return Say(f"{wish} is contradicted: the book holds a log of it")
     standing, counts = view.standing, view.counts
+    if isinstance(view.proof, questions.Contradicted) and said.outcome == (
+        "superseded" if standing is None else _shows(view, standing)
+    ):
+        return Say(f"{wish} is contradicted: {view.proof.why}")
     heights = [standing.block_number] if standing is not None else [seen[1].block_number for seen in _seen(view)]
     if heights and (view.book.finalized is None or max(heights) > view.book.finalized):
         return Say(f"{wish} waits until block {max(heights)} is final in the book")
@@ -386,8 +458,7 @@ def _settled(view: View, said: Settlement) -> list[Output] | Say:
 
 def _shows(view: View, standing: Inclusion) -> intents.Outcome:
     """What an inclusion comes to whose effect no index has."""
-    kinds = {attempt.number: attempt.kind for attempt in view.attempts}
-    if kinds[standing.number] == "cancel":
+    if _cancels(view, standing):
         return "cancelled"
     return "final_no_effect" if standing.status else "final_reverted"
 

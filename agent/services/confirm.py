@@ -2,7 +2,8 @@
 
 Every hash of every open intent is asked for in the exchange that reads the counts. What that means is decided by `delegations.tracker`, inside
 the transaction that writes it, with the book's finalized cursor and canonical blocks as they are there. An intent is done when its effect
-is a log of a finalized block that this agent indexed itself; nothing is done because a node said so.
+is a log of a finalized block that this agent indexed itself, and given up when a final block proves what became of it; nothing is done
+because a node said so.
 """
 
 from __future__ import annotations
@@ -12,14 +13,14 @@ from collections.abc import Sequence
 from typing import TypeAlias
 
 from agent.delegations import fees, policy, tracker
-from agent.services import delegator, draft, following, nonce_audit, refusals
+from agent.services import delegator, draft, following, nonce_audit, proving, refusals
 from domain import hashing, intent, transaction
 from kit import faults, logs, runtime
 from store import attempts, book, inclusions, intents, latches, outstanding, reservations, slots
 
 POINTS = (
     "confirm.before_facts", "confirm.after_facts", "confirm.before_commit", "confirm.after_commit", "confirm.before_bump",
-    "confirm.after_bump", "confirm.before_look", "confirm.after_look",
+    "confirm.after_bump", "confirm.before_look", "confirm.after_look", "confirm.before_proof", "confirm.after_proof",
 )  # fmt: skip
 
 PAGE = 64
@@ -52,6 +53,7 @@ class ConfirmService:
         self.bell = runtime.Bell()
         self._the = the
         self._audit = audit
+        self._prover = proving.Prover(the)
         self._submit = tuple(submit)
         self._freed = tuple(freed)
         self._refused = refusals.Refusals(the)
@@ -71,8 +73,20 @@ class ConfirmService:
         facts = await self._facts(page)
         faults.point("confirm.after_facts")
         async with self._the.book.read() as c:
+            asked: list[proving.Asked] = []
+            for one in page:
+                with self._refused.one(one.stored.id):
+                    asked += self._prover.due(one, tracker.question(await self._view(c, one, facts)))
+        for one, question in asked[: proving.MOST]:
+            faults.point("confirm.before_proof")
+            with self._refused.one(one.stored.id):
+                await self._prover.ask(one, question, facts.standing)
+            faults.point("confirm.after_proof")
+        async with self._the.book.read() as c:
             planned: list[Planned] = []
             for one in page:
+                if self._refused.aside(one.stored.id):
+                    continue
                 with self._refused.one(one.stored.id):
                     planned.append((one, await self._next(c, one, facts)))
         moved = False
@@ -128,12 +142,16 @@ class ConfirmService:
     async def _facts(self, page: Sequence[following.Open]) -> following.Facts:
         standing, receipts, lie = await self._the.node.look([tx for one in page for tx in one.signed.values()])
         heights = {number for one in page for number in one.heights(receipts)}
-        return following.Facts(standing, receipts, await self._the.node.blocks(sorted(heights)), lie)
+        found = await self._the.node.blocks(sorted(heights))
+        return following.Facts(standing, receipts, found, lie, self._prover.linked, self._prover.proofs)
+
+    async def _view(self, c: book.Connection, one: following.Open, facts: following.Facts) -> tracker.View:
+        return await following.view(c, one, facts, timing=self._the.timing, now_s=self._the.now())
 
     async def _next(
         self, c: book.Connection, one: following.Open, facts: following.Facts
     ) -> tuple[tracker.Output, ...]:
-        return tracker.next(await following.view(c, one, facts, timing=self._the.timing, now_s=self._the.now()))
+        return tracker.next(await self._view(c, one, facts))
 
     # --- writing ---
 

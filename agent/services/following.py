@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 
 import msgspec
 
-from agent.delegations import tracker
+from agent.delegations import questions, tracker
 from agent.services import delegator, proofs
 from domain import errors, transaction
 from indexers.chain import account
@@ -47,13 +47,16 @@ class Open(msgspec.Struct, frozen=True):
 
 
 class Facts(msgspec.Struct, frozen=True):
-    """What the node said, all of one step. `blocks` by height."""
+    """What the node said, all of one step. `blocks` by height; `linked` are hashes at final heights that the book keeps no block of, `proofs`
+    what blocks proved, by intent, each with the question it answers."""
 
     standing: account.Standing
     receipts: Mapping[bytes, account.Receipt | None]
     blocks: Mapping[int, account.Block]
     lie: errors.BadAnswer | None = None
     """A receipt that cannot be; its hash counts as not answered."""
+    linked: Mapping[int, bytes] = {}
+    proofs: Mapping[bytes, tuple[questions.Question, questions.Proof]] = {}
 
 
 async def read(c: book.Connection, slot: slots.Slot) -> Open:
@@ -78,8 +81,9 @@ async def read(c: book.Connection, slot: slots.Slot) -> Open:
 
 async def view(c: book.Connection, one: Open, facts: Facts, *, timing: delegator.Timing, now_s: int) -> tracker.View:
     heights = one.heights(facts.receipts)
+    answered = facts.proofs.get(one.stored.id)
     receipts = {tx.hash: _receipt(one, number, facts) for number, tx in one.signed.items()}
-    return tracker.View(
+    found = tracker.View(
         state=one.stored.state,
         nonce=one.nonce,
         attempts=tuple(_attempt(one, item) for item in one.frozen),
@@ -92,7 +96,7 @@ async def view(c: book.Connection, one: Open, facts: Facts, *, timing: delegator
             finalized_number=facts.standing.finalized,
             head=facts.standing.head.header.number,
         ),
-        book=await _book(c, one, receipts, heights, counted=facts.standing.count_finalized),
+        book=await _book(c, one, receipts, heights, facts, proof=None if answered is None else answered[1]),
         timing=tracker.Timing(
             resend_after_s=timing.resend_after_s,
             bump_after_s=timing.bump_after_s,
@@ -103,6 +107,9 @@ async def view(c: book.Connection, one: Open, facts: Facts, *, timing: delegator
         cancel=one.cancel,
         settle=await _settlement(c, one),
     )
+    if answered is None or tracker.question(found) != answered[0]:
+        return found
+    return msgspec.structs.replace(found, proof=answered[1])
 
 
 async def _settlement(c: book.Connection, one: Open) -> tracker.Settlement | None:
@@ -120,6 +127,8 @@ def _standing(item: inclusions.Inclusion) -> tracker.Inclusion:
         block_hash=item.block_hash,
         status=item.status,
         effect=item.effect_log_index,
+        tx_index=item.tx_index,
+        gas_used=item.gas_used,
     )
 
 
@@ -161,16 +170,19 @@ async def _book(
     one: Open,
     receipts: Mapping[bytes, tracker.Receipt | None],
     heights: Collection[int],
+    facts: Facts,
     *,
-    counted: int,
+    proof: questions.Proof | None,
 ) -> tracker.Book:
     """Our own index, for the blocks in question."""
     final = await cursors.get(c, "finalized")
     canonical: dict[int, bytes] = {}
-    for number in sorted(heights):
+    for number in sorted({*heights, proof.number} if isinstance(proof, questions.Proven) else heights):
         header = await blocks.canonical_at(c, number)
         if header is not None:
             canonical[number] = header.hash
+        elif number in facts.linked:
+            canonical[number] = facts.linked[number]
     proven = {
         (tx_hash, found.block_hash, found.effect)
         for tx_hash, found in receipts.items()
@@ -187,7 +199,7 @@ async def _book(
     if one.standing is not None and one.standing.status == 0:
         # Nothing of a call that reverted can be logged.
         effects |= await outstanding.held_since(c, {one.standing.tx_hash}, first=one.standing.block_number)
-    if counted > one.nonce and one.standing is None and not any(receipts.values()):
+    if facts.standing.count_finalized > one.nonce and one.standing is None and not any(receipts.values()):
         # The nonce is used, and the node knows none of ours: our own index has a word in that too.
         decided = await decisions.for_intent(c, one.stored.id)
         first = min([item.block_number for item in decided], default=0)

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from domain import chain, errors, hashing, transaction
-from indexers.chain import proof, wire
+from indexers.chain import outcomes, proof, wire
 from kit import jsonrpc, logs
 
 T = TypeVar("T")
@@ -105,6 +105,7 @@ class Account:
     ) -> None:
         self.address = address
         self.chain_id = chain_id
+        self.outcomes = outcomes.Outcomes(endpoint, address=address)
         self._endpoint = endpoint
         self._hex = hashing.hex0x(address)
         self._depth = finality_depth

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from agent.delegations import tracker
 from devnet import staking
 from domain import hashing, intent
 from store import attempts, commands, inclusions, latches, reservations
@@ -472,12 +471,11 @@ async def test_a_foreign_transaction_on_our_nonce_supersedes_the_intent(
     id = await desk.propose("a")
     await desk.run(1)
     await town.client.call("anvil_dropAllTransactions")
-    await town.foreign(0)
+    other = await town.foreign(0)
     await town.mine()
-    await desk.until(id, "needs_operator")
-    await desk.clock.advance(tracker.SETTLE_S)
-    await desk.until(id, "superseded")
+    stored = await desk.until(id, "superseded")
     assert await town.effects() == [] and "submit.nonces" in await desk.latches()
+    assert other in stored.why, "an auditor finds whose transaction it was"
 
 
 async def test_the_nonces_of_an_account_that_lived_before_begin_at_what_the_chain_has_mined(

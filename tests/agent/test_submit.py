@@ -9,7 +9,6 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from agent.delegations import tracker
 from agent.services import submit
 from devnet import proxy
 from domain import errors, transaction
@@ -246,8 +245,6 @@ async def test_nothing_is_signed_before_the_nonces_were_audited(town: staking_be
         await desk.step(desk.submit)
         assert await desk.state(id) == "reserved" and await desk.latches() == ["submit.nonces"]
         assert await _signed(desk, id) == []
-        await desk.until(id, "needs_operator")
-        await desk.clock.advance(tracker.SETTLE_S)
         await desk.until(id, "superseded")
 
 

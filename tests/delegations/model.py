@@ -12,7 +12,7 @@ from typing import Literal
 
 import msgspec
 
-from agent.delegations import fees, nonces, tracker
+from agent.delegations import fees, nonces, questions, tracker
 from domain import hashing
 from domain import intent as intents
 
@@ -259,8 +259,32 @@ class Agent:
             now_s=self.now_s,
             cancel=row.cancel,
         )
-        for output in tracker.next(view):
+        proof = None if blind else self.proof(row, tracker.question(view))
+        for output in tracker.next(msgspec.structs.replace(view, proof=proof)):
             self.apply(row, output)
+
+    def proof(self, row: Row, question: questions.Question | None) -> questions.Proof | None:
+        """What the final blocks of our index say, whatever the node said."""
+        final = [block for block in self.book_blocks if block.number <= self.book_final]
+        match question:
+            case questions.Mined():
+                for block in final:
+                    if block.hash == question.block_hash:
+                        same = [m for m in block.mined if m.tx.hash == question.tx_hash]
+                        if [(m.status, m.effect) for m in same] == [(question.status, question.effect)]:
+                            return questions.Proven(block.number, block.hash, "by its block")
+                return questions.Contradicted("the block says otherwise")
+            case questions.Taken():
+                ours = {attempt.hash for attempt in row.attempts}
+                for block in final:
+                    for mined in block.mined:
+                        if mined.tx.nonce == question.nonce:
+                            if mined.tx.hash in ours:
+                                return questions.Contradicted("it is ours")
+                            return questions.Proven(block.number, block.hash, "by its block")
+                return None
+            case None | questions.Link():
+                return None
 
     def apply(self, row: Row, output: tracker.Output) -> None:
         match output:
@@ -277,6 +301,8 @@ class Agent:
                     found.block_hash,
                     found.status,
                     found.effect,
+                    found.tx_index,
+                    found.gas_used,
                 )
             case tracker.Orphan():
                 assert row.standing is not None
@@ -294,6 +320,8 @@ class Agent:
                     row.attempts.append(tracker.Attempt(len(row.attempts), output.kind, quote.tip, quote.max_fee))
             case tracker.Alarm():
                 self.latches.add(output.latch)
+            case tracker.Say():
+                pass
             case tracker.Timer():
                 assert output.at_s >= self.now_s
 

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from agent.delegations import tracker
+from agent.delegations import questions, tracker
 from domain import intent
 from tests.delegations.factory import NOW
 
@@ -19,7 +19,7 @@ ORIGINAL = tracker.Attempt(0, "original", 10, 100, A, sends=1, first_s=NOW, last
 BUMP = tracker.Attempt(1, "bump", 11, 110, B, sends=1, first_s=NOW, last_s=NOW)
 CANCEL = tracker.Attempt(1, "cancel", 11, 110, B, sends=1, first_s=NOW, last_s=NOW)
 RECEIPT = tracker.Receipt(10, BLOCK, 0, 1, 21_000, 5, effect=3)
-STANDING = tracker.Inclusion(7, 0, A, 10, BLOCK, 1, effect=3)
+STANDING = tracker.Inclusion(7, 0, A, 10, BLOCK, 1, effect=3, tx_index=0, gas_used=21_000)
 UNUSED = tracker.Counts(latest=4, finalized=4, finalized_number=8, head=12)
 USED = tracker.Counts(latest=5, finalized=4, finalized_number=8, head=12)
 FINAL = tracker.Counts(latest=5, finalized=5, finalized_number=11, head=12)
@@ -27,6 +27,9 @@ YOUNG = tracker.Book(finalized=8, canonical={10: BLOCK}, effects=frozenset({A, B
 NOTHING = tracker.Book(finalized=8, canonical={}, effects=frozenset())
 OLD = tracker.Book(finalized=10, canonical={10: BLOCK}, effects=frozenset({A, B}))
 NOTHING_OF_IT = tracker.Book(10, {10: BLOCK}, frozenset())
+PROVEN = questions.Proven(10, BLOCK, "proven by block 10: transaction 0, status 0")
+WRONG = questions.Contradicted("block 10 proves something else")
+NO_PROOF = questions.Unavailable("the node has no blocks", NOW)
 
 
 def view(**changes: Any) -> tracker.View:
@@ -210,8 +213,8 @@ def test_finality_needs_the_books_own_cursor(finalized: int | None) -> None:
 def test_a_revert_waits_for_finality_too() -> None:
     reverted = msgspec.structs.replace(STANDING, status=0, effect=None)
     told = {A: msgspec.structs.replace(RECEIPT, status=0, effect=None)}
-    assert ends(standing=reverted, receipts=told, book=YOUNG) == []
-    assert ends(standing=reverted, receipts=told, book=NOTHING_OF_IT) == ["final_reverted"]
+    assert ends(standing=reverted, receipts=told, book=YOUNG, proof=PROVEN) == []
+    assert ends(standing=reverted, receipts=told, book=NOTHING_OF_IT, proof=PROVEN) == ["final_reverted"]
 
 
 def test_a_revert_that_the_book_has_a_log_of_is_for_a_person() -> None:
@@ -237,10 +240,9 @@ def test_a_revert_that_a_reorg_turns_into_success_is_never_reported() -> None:
 def test_success_without_the_effect_is_no_success_and_alarms() -> None:
     empty = msgspec.structs.replace(STANDING, effect=None)
     told = {A: msgspec.structs.replace(RECEIPT, effect=None)}
-    assert ends(standing=empty, receipts=told) == ["final_no_effect"]
-    assert [o.latch for o in included(standing=empty, receipts=told, book=OLD) if isinstance(o, tracker.Alarm)] == [
-        tracker.EFFECT
-    ]
+    found = included(standing=empty, receipts=told, book=OLD, proof=PROVEN)
+    assert [output.to for output in found if isinstance(output, tracker.Move)] == ["final_no_effect"]
+    assert [output.latch for output in found if isinstance(output, tracker.Alarm)] == [tracker.EFFECT]
 
 
 def test_an_effect_that_the_book_does_not_hold_is_for_a_person() -> None:
@@ -252,7 +254,7 @@ def test_an_effect_that_the_book_does_not_hold_is_for_a_person() -> None:
 @pytest.mark.parametrize("status", [0, 1])
 def test_a_cancel_that_mined_is_named_so_whatever_its_status(status: int) -> None:
     by_cancel = tracker.Inclusion(7, 1, B, 10, BLOCK, status, None)
-    assert ends(attempts=(ORIGINAL, CANCEL), standing=by_cancel, cancel="x") == ["cancelled"]
+    assert ends(attempts=(ORIGINAL, CANCEL), standing=by_cancel, cancel="x", proof=PROVEN) == ["cancelled"]
 
 
 def test_an_original_that_wins_against_its_cancel_is_named_so() -> None:
@@ -266,19 +268,99 @@ def test_a_nonce_that_is_used_and_not_final_is_waited_for() -> None:
     assert tracker.next(view(counts=USED, now_s=NOW + 999)) == (tracker.Timer(NOW + 1001),)
 
 
-def test_a_nonce_that_another_has_finally_supersedes_and_alarms() -> None:
-    found = tracker.next(view(counts=FINAL, book=NOTHING))
-    assert moves(counts=FINAL, book=NOTHING) == ["needs_operator"], "a node can miscount for a moment"
-    later: dict[str, Any] = {"state": "needs_operator", "counts": FINAL, "book": NOTHING}
-    assert moves(**later, since_s=NOW - tracker.SETTLE_S + 1) == []
-    assert moves(**later, since_s=NOW - tracker.SETTLE_S) == ["superseded"]
+def test_a_nonce_that_another_has_finally_supersedes_by_proof_and_alarms() -> None:
+    taken: dict[str, Any] = {"counts": FINAL, "book": NOTHING_OF_IT}
+    found = tracker.next(view(**taken, proof=PROVEN))
+    assert [type(output) for output in found] == [tracker.Move, tracker.Alarm]
+    assert moves(**taken, proof=PROVEN) == ["superseded"]
     assert [output.latch for output in found if isinstance(output, tracker.Alarm)] == [tracker.FOREIGN]
+    assert moves(**taken, state="needs_operator", proof=PROVEN) == ["superseded"]
+    assert tracker.question(view(**taken)) == questions.Taken(4)
+
+
+def test_a_proof_counts_only_by_a_block_that_the_book_has_as_final() -> None:
+    for book in (NOTHING, tracker.Book(9, {10: BLOCK}, frozenset()), tracker.Book(10, {10: OTHER}, frozenset())):
+        assert moves(counts=FINAL, book=book, proof=PROVEN) == []
+
+
+def test_however_long_a_nonce_looks_taken_without_a_proof_it_is_not_given_up() -> None:
+    taken: dict[str, Any] = {"counts": FINAL, "book": NOTHING_OF_IT, "now_s": NOW + 10**6}
+    assert moves(**taken) == []
+    assert moves(**taken, proof=NO_PROOF) == ["needs_operator"]
+    assert moves(**taken, proof=NO_PROOF, state="needs_operator", since_s=NOW) == []
 
 
 def test_a_reserved_intent_that_was_never_signed_is_superseded_too() -> None:
     unsigned: dict[str, Any] = {"attempts": (tracker.Attempt(0, "original", 10, 100),), "counts": FINAL}
-    assert moves(state="reserved", **unsigned) == ["needs_operator"]
-    assert moves(state="needs_operator", **unsigned) == ["superseded"]
+    assert moves(state="reserved", **unsigned, book=NOTHING_OF_IT, proof=PROVEN) == ["superseded"]
+
+
+# --- what a block proves, or does not ---
+
+ENDINGS: list[tuple[dict[str, Any], str]] = [
+    ({"status": 0, "effect": None}, tracker.EFFECT),
+    ({"effect": None}, tracker.EFFECT),
+    ({"number": 1, "tx_hash": B, "effect": None}, tracker.FOREIGN),
+]
+
+
+def ending(claim: dict[str, Any], **changes: Any) -> tuple[tracker.Output, ...]:
+    """An inclusion that is final in the book, which holds nothing of it."""
+    standing = msgspec.structs.replace(STANDING, **claim)
+    attempts = (ORIGINAL, CANCEL)
+    shown = msgspec.structs.replace(RECEIPT, status=standing.status, effect=None)
+    told = {A: None, B: None, standing.tx_hash: shown}
+    given: dict[str, Any] = {"attempts": attempts, "standing": standing, "receipts": told, "book": NOTHING_OF_IT}
+    return included(**{**given, **changes})
+
+
+@pytest.mark.parametrize(("claim", "latch"), ENDINGS)
+def test_no_node_is_believed_that_it_failed(claim: dict[str, Any], latch: str) -> None:
+    assert ending(claim, now_s=NOW + 10**6) == (tracker.Timer(NOW + 10**6 + 2),)
+    said = ending(claim, proof=NO_PROOF, now_s=NOW + tracker.SETTLE_S - 1)
+    assert [type(output) for output in said] == [tracker.Say, tracker.Timer]
+    late = ending(claim, proof=NO_PROOF, now_s=NOW + tracker.SETTLE_S)
+    assert [output.to for output in late if isinstance(output, tracker.Move)] == ["needs_operator"]
+    assert "the node has no blocks" in next(output.why for output in late if isinstance(output, tracker.Move))
+
+
+@pytest.mark.parametrize(("claim", "latch"), ENDINGS)
+def test_what_a_block_disproves_is_for_a_person_at_once_and_latches(claim: dict[str, Any], latch: str) -> None:
+    found = ending(claim, proof=WRONG)
+    assert [output.to for output in found if isinstance(output, tracker.Move)] == ["needs_operator"]
+    assert [output.latch for output in found if isinstance(output, tracker.Alarm)] == [latch]
+    assert ending(claim, proof=WRONG, state="needs_operator") == (AGAIN,)
+
+
+@pytest.mark.parametrize(("claim", "latch"), ENDINGS)
+def test_what_a_block_proves_is_kept_in_the_reason(claim: dict[str, Any], latch: str) -> None:
+    (why,) = [output.why for output in ending(claim, proof=PROVEN) if isinstance(output, tracker.Move)]
+    assert PROVEN.why in why
+
+
+def test_a_disproven_inclusion_goes_when_the_node_shows_another() -> None:
+    cancelled = msgspec.structs.replace(STANDING, number=1, tx_hash=B, effect=None)
+    told = {A: RECEIPT, B: None}
+    given: dict[str, Any] = {"attempts": (ORIGINAL, CANCEL), "standing": cancelled, "receipts": told, "book": OLD}
+    found = included(**given, state="needs_operator", proof=WRONG)
+    assert [type(output) for output in found][:2] == [tracker.Orphan, tracker.Include]
+
+
+def test_a_height_that_the_book_keeps_no_block_of_is_linked_to_first() -> None:
+    unkept = tracker.Book(12, {}, frozenset({A}))
+    given: dict[str, Any] = {"state": "included", "standing": STANDING, "receipts": {A: RECEIPT}, "counts": USED}
+    assert tracker.question(view(**given, book=unkept)) == questions.Link(10)
+    assert tracker.question(view(**given, book=OLD)) is None, "that it worked is proven by the index"
+    late = included(book=unkept, proof=NO_PROOF, now_s=NOW + tracker.SETTLE_S)
+    assert [output.to for output in late if isinstance(output, tracker.Move)] == ["needs_operator"]
+
+
+def test_a_persons_word_does_not_stand_against_a_proof() -> None:
+    taken: dict[str, Any] = {"counts": FINAL, "book": NOTHING_OF_IT, "proof": WRONG}
+    assert settled("superseded", **taken) == []
+    assert [output.to for output in settled("final_reverted", **taken) if isinstance(output, tracker.Move)] == [
+        "final_reverted"
+    ]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,146 @@
+"""What blocks prove of open intents. In: questions of the tracker. Out: answers, remembered as long as the process lives.
+
+An answer rests on the header hash that the book holds as canonical and final at the height, on nothing that a node says beside it. Asked only when
+an inclusion's block is final in the book, or the finalized count is above a nonce that nobody of ours used.
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from agent.delegations import questions
+from agent.services import delegator, following, proofs
+from domain import hashing
+from indexers.chain import account, outcomes
+from store import blocks, cursors
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+MOST = 8
+"""Questions answered in one step: each may cost a whole block."""
+RETRY_S = 30
+"""What could not be proven is tried again then."""
+KEPT = 1024
+
+Asked = tuple[following.Open, questions.Question]
+
+
+class Prover:
+    """`linked` and `proofs` are what `following.Facts` holds."""
+
+    def __init__(self, the: delegator.Delegator) -> None:
+        self.linked: dict[int, bytes] = {}
+        self.proofs: dict[bytes, tuple[questions.Question, questions.Proof]] = {}
+        self._the = the
+        self._next: dict[bytes, int] = {}
+
+    def due(self, one: following.Open, question: questions.Question | None) -> list[Asked]:
+        """The question, where it is to be asked now."""
+        return [(one, question)] if question is not None and self._due(one, question) else []
+
+    async def ask(self, one: following.Open, question: questions.Question, standing: account.Standing) -> None:
+        """Never raises for what a node says, so that nobody waits for another's proof. Raises StoreError for rows that cannot be read."""
+        id = one.stored.id
+        match question:
+            case questions.Link():
+                found = await self._canonical(question.number)
+                answer = found.why if isinstance(found, outcomes.Unavailable) else None
+            case questions.Mined():
+                answer = await self._mined(one, question)
+            case questions.Taken():
+                answer = await self._taken(one, standing)
+        if answer is None:
+            self._next.pop(id, None)
+            self.proofs.pop(id, None)
+            return
+        if isinstance(answer, str):
+            answer = questions.Unavailable(answer, self._since(id, question))
+            _keep(self._next, id, self._the.now() + RETRY_S)
+        _keep(self.proofs, id, (question, answer))
+
+    def _due(self, one: following.Open, question: questions.Question) -> bool:
+        known = self.proofs.get(one.stored.id)
+        if known is None or known[0] != question:
+            return True
+        return isinstance(known[1], questions.Unavailable) and self._the.now() >= self._next.get(one.stored.id, 0)
+
+    def _since(self, id: bytes, question: questions.Question) -> int:
+        known = self.proofs.get(id)
+        if known is not None and known[0] == question and isinstance(known[1], questions.Unavailable):
+            return known[1].since_s
+        return self._the.now()
+
+    # --- a string is why it cannot be shown ---
+
+    async def _mined(self, one: following.Open, said: questions.Mined) -> questions.Proof | str:
+        body = await self._the.node.outcomes.body(said.block_hash)
+        if isinstance(body, outcomes.Unavailable):
+            return body.why
+        at = f"block {said.block_number} 0x{said.block_hash.hex()}"
+        found = await self._the.node.outcomes.outcome(body, one.signed[said.number].raw)
+        if isinstance(found, outcomes.Unavailable):
+            return found.why
+        if found is None:
+            return questions.Contradicted(f"{at} does not hold the transaction that the node shows in it")
+        shown = f"transaction {found.index}, status {found.status}, gas {found.gas_used}"
+        effect = proofs.place(one.frozen[said.number].effects, found.logs)
+        if (found.index, found.status, found.gas_used) != (said.tx_index, said.status, said.gas_used):
+            told = f"transaction {said.tx_index}, status {said.status}, gas {said.gas_used}"
+            return questions.Contradicted(f"the node says {told}, and {at} proves {shown}")
+        if effect != said.effect:
+            return questions.Contradicted(f"the node shows other logs than {at} proves of transaction {found.index}")
+        return questions.Proven(body.header.number, body.header.hash, f"proven by {at}: {shown}")
+
+    async def _taken(self, one: following.Open, standing: account.Standing) -> questions.Proof | str | None:
+        async with self._the.book.read() as c:
+            final = await cursors.get(c, "finalized")
+        if final is None or standing.finalized is None:
+            return None
+        number = await self._the.node.outcomes.passed(one.nonce, first=0, last=min(final.number, standing.finalized))
+        if number is None:
+            return None  # our own index is behind
+        block_hash = await self._canonical(number) if isinstance(number, int) else number
+        body = block_hash if not isinstance(block_hash, bytes) else await self._the.node.outcomes.body(block_hash)
+        if isinstance(body, outcomes.Unavailable):
+            return body.why
+        at = f"block {number} 0x{body.header.hash.hex()}"
+        for attempt, tx in one.signed.items():
+            if (index := body.place(tx.raw)) is not None:
+                return questions.Contradicted(
+                    f"transaction {index} of {at} is attempt {attempt}, and the node knows no receipt of it"
+                )
+        taken = body.sent(self._the.address, one.nonce)
+        if taken is None:
+            return (
+                f"{at}, where the node's count passes it, has no transaction of the account with it: an EIP-7702 "
+                "authorization may have used it, or the node has dropped the state that the search needs"
+            )
+        index, other = taken
+        return questions.Proven(
+            body.header.number, body.header.hash, f"proven by {at}: transaction {index}, {hashing.hex0x(other.hash)}"
+        )
+
+    async def _canonical(self, number: int) -> bytes | outcomes.Unavailable:
+        """At a final height of the book: what it keeps, or what its next block links to."""
+        async with self._the.book.read() as c:
+            final = await cursors.get(c, "finalized")
+            kept = None if final is None else await blocks.next_canonical(c, number, at_most=final.number)
+        if kept is None:
+            return outcomes.Unavailable(f"the book has no final block from {number} on")
+        if kept.number == number:
+            return kept.hash
+        if number not in self.linked:
+            found = await self._the.node.outcomes.linked(number, kept)
+            if isinstance(found, outcomes.Unavailable):
+                return found
+            _keep(self.linked, number, found)
+        return self.linked[number]
+
+
+def _keep(where: dict[K, V], key: K, value: V) -> None:
+    """The oldest goes when there are too many: it is asked for again."""
+    where.pop(key, None)
+    where[key] = value
+    if len(where) > KEPT:
+        del where[next(iter(where))]

@@ -1,0 +1,236 @@
+"""A node that lies consistently until finality: no end is reached on its word, only by a block that proves it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from agent.delegations import tracker
+from devnet import staking
+from domain import hashing
+from kit import http
+from store import attempts, blocks, intents
+from tests.agent import staking_belt
+from tests.agent.staking_belt import ETHER
+
+Json = Any
+FAILED = ("final_reverted", "final_no_effect", "cancelled", "superseded")
+
+
+@pytest.fixture
+async def town() -> AsyncIterator[staking_belt.Town]:
+    async with staking_belt.town() as it:
+        yield it
+
+
+@pytest.fixture
+async def desk(town: staking_belt.Town, tmp_path: Path) -> AsyncIterator[staking_belt.Desk]:
+    async with staking_belt.desk(town, tmp_path / "book.db") as it:
+        yield it
+        await it.sound()
+
+
+@contextlib.asynccontextmanager
+async def liar(town: staking_belt.Town, lie: Callable[[str, list[Any], Json], Json]) -> AsyncIterator[str]:
+    """A node that says of every call what `lie` makes of the honest answer, each time."""
+    async with aiohttp.ClientSession() as session:
+
+        async def handle(request: web.Request) -> web.Response:
+            asked: Json = json.loads(await request.read())
+            whole = isinstance(asked, list)
+            many: list[Json] = list(asked) if whole else [asked]  # pyright: ignore
+            async with session.post(town.url, json=many) as answer:
+                said = {item["id"]: item for item in await answer.json(content_type=None)}
+            for item in many:
+                if "result" in said[item["id"]]:
+                    told = lie(item["method"], item["params"], said[item["id"]]["result"])
+                    said[item["id"]] = {"jsonrpc": "2.0", "id": item["id"], "result": told}
+            found = [said[item["id"]] for item in many]
+            return web.json_response(found if whole else found[0])
+
+        app = web.Application()
+        app.router.add_post("/", handle)
+        async with http.serving(app, host="127.0.0.1", port=0) as port:
+            yield f"http://127.0.0.1:{port}/"
+
+
+async def hashes(desk: staking_belt.Desk, id: bytes) -> list[str]:
+    async with desk.book.read() as c:
+        return [hashing.hex0x(item.hash) for item in await attempts.signed_of(c, id)]
+
+
+async def through(town: staking_belt.Town, desk: staking_belt.Desk, id: bytes, *, rounds: int = 14) -> list[str]:
+    """Everything that happens while the chain goes on past finality and every patience."""
+    for _ in range(rounds):
+        await desk.run(1)
+        await town.mine()
+        await desk.clock.advance(tracker.SETTLE_S / 6)
+    return await desk.way(id)
+
+
+@pytest.mark.parametrize("bodies", [True, False], ids=["a block proves the opposite", "no block is shown"])
+async def test_a_revert_that_was_none_is_never_final(
+    town: staking_belt.Town, desk: staking_belt.Desk, bodies: bool
+) -> None:
+    """The index misses the log too: it has no word against the revert."""
+    id = await desk.propose("a")
+    await desk.run(1)
+    await town.client.call("anvil_setCode", town.contract.address, "0x00")  # succeeds, and logs nothing
+    await town.mine()
+
+    def lie(method: str, params: list[Any], honest: Json) -> Json:
+        if method == "eth_getTransactionReceipt" and honest is not None:
+            return honest | {"status": "0x0", "logs": []}
+        return None if method == "eth_getBlockByHash" and params[1] and not bodies else honest
+
+    async with liar(town, lie) as url:
+        desk.endpoint.url = url
+        way = await through(town, desk, id)
+    stored = await desk.look(id)
+    assert stored.state == "needs_operator" and not set(way) & set(FAILED)
+    if bodies:
+        assert "status 0" in stored.why and "proves" in stored.why and "submit.effect" in await desk.latches()
+    else:
+        assert "no proof" in stored.why and "does not have block" in stored.why
+    desk.endpoint.url = town.url
+    await desk.until(id, "final_no_effect")  # what it was in truth
+
+
+async def test_the_place_of_anothers_reverted_receipt_is_not_ours(
+    town: staking_belt.Town, desk: staking_belt.Desk
+) -> None:
+    id = await desk.propose("a")
+    await desk.run(1)
+    other = await town.client.call(
+        "eth_sendTransaction", town.contract.request(staking.slash(town.other, town.validator, fraction_bps=1))
+    )
+    await town.mine()
+    theirs = await town.client.call("eth_getTransactionReceipt", other)
+    assert theirs["status"] == "0x0"
+    (ours,) = await hashes(desk, id)
+
+    def lie(method: str, params: list[Any], honest: Json) -> Json:
+        if method == "eth_getTransactionReceipt" and params[0] == ours and honest is not None:
+            place = {name: theirs[name] for name in ("transactionIndex", "gasUsed", "cumulativeGasUsed")}
+            return honest | place | {"status": "0x0", "logs": []}
+        return [] if method == "eth_getLogs" else honest
+
+    async with liar(town, lie) as url:
+        desk.endpoint.url = url
+        way = await through(town, desk, id)
+    assert not set(way) & set(FAILED) and await desk.state(id) == "needs_operator"
+    desk.endpoint.url = town.url
+
+
+async def test_a_cancel_that_was_not_mined_cancels_nothing(town: staking_belt.Town, desk: staking_belt.Desk) -> None:
+    id = await desk.propose("a")
+    await desk.run(1)
+    await town.mine()  # the original
+    await desk.clock.advance(1)
+    async with staking_belt.answering(town.url, "eth_getTransactionReceipt", {"result": None}) as url:
+        desk.endpoint.url = url
+        async with staking_belt.answering(url, "eth_getTransactionCount", {"result": "0x0"}) as slow:
+            desk.endpoint.url = slow  # a node that is behind: the nonce looks free
+            await desk.cancel(id)
+            await desk.run(3)
+    original, cancel = await hashes(desk, id)
+
+    def lie(method: str, params: list[Any], honest: Json) -> Json:
+        if method == "eth_getTransactionReceipt" and params[0] == original:
+            return None
+        return honest
+
+    mined = await town.client.call("eth_getTransactionReceipt", original)
+
+    def invent(method: str, params: list[Any], honest: Json) -> Json:
+        if method == "eth_getTransactionReceipt" and params[0] == cancel:
+            return mined | {"transactionHash": cancel, "to": mined["from"], "gasUsed": "0x5208", "logs": []}
+        return lie(method, params, honest)
+
+    async with liar(town, invent) as url:
+        desk.endpoint.url = url
+        way = await through(town, desk, id)
+    stored = await desk.look(id)
+    assert not set(way) & set(FAILED) and stored.state == "needs_operator", stored
+    assert "does not hold" in stored.why and "submit.nonces" in await desk.latches()
+    desk.endpoint.url = town.url
+    await desk.until(id, "final_ok")
+    assert await town.effects() == [ETHER]
+
+
+async def test_a_nonce_that_nobody_took_is_not_given_up(town: staking_belt.Town, desk: staking_belt.Desk) -> None:
+    """The node hides the receipt and the logs, and counts on."""
+    id = await desk.propose("a")
+    await desk.run(1)
+    await town.client.call("anvil_setCode", town.contract.address, "0x00")
+    await town.mine()
+
+    def lie(method: str, params: list[Any], honest: Json) -> Json:
+        return None if method == "eth_getTransactionReceipt" else honest
+
+    async with liar(town, lie) as url:
+        desk.endpoint.url = url
+        way = await through(town, desk, id)
+    stored = await desk.look(id)
+    assert not set(way) & set(FAILED) and stored.state == "needs_operator"
+    assert "is attempt 0, and the node knows no receipt of it" in stored.why
+    assert "submit.nonces" in await desk.latches()
+    desk.endpoint.url = town.url
+    await desk.until(id, "final_no_effect")
+
+
+async def test_a_count_that_is_too_high_gives_nothing_up(town: staking_belt.Town, desk: staking_belt.Desk) -> None:
+    """The transaction still waits; the node says that the nonce was used long ago."""
+    id = await desk.propose("a")
+    await desk.run(1)
+    await town.client.call("anvil_dropAllTransactions")
+
+    def lie(method: str, params: list[Any], honest: Json) -> Json:
+        return "0x1" if method == "eth_getTransactionCount" else honest
+
+    async with liar(town, lie) as url:
+        desk.endpoint.url = url
+        way = await through(town, desk, id)
+    stored = await desk.look(id)
+    assert not set(way) & set(FAILED) and stored.state == "needs_operator" and "no proof" in stored.why
+    desk.endpoint.url = town.url
+
+
+async def test_a_revert_is_proven_by_receipts_one_by_one_where_the_node_has_no_others(
+    town: staking_belt.Town, desk: staking_belt.Desk
+) -> None:
+    id = await desk.propose("a")
+    await desk.run(1)
+    await town.client.call("anvil_setCode", town.contract.address, "0x5f5ffd")  # reverts
+    await town.mine()
+    gone = {"error": {"code": -32601, "message": "the method eth_getBlockReceipts does not exist"}}
+    async with staking_belt.answering(town.url, "eth_getBlockReceipts", gone) as url:
+        desk.endpoint.url = url
+        stored = await desk.until(id, "final_reverted")
+    desk.endpoint.url = town.url
+    block = (await town.client.call("eth_getTransactionReceipt", (await hashes(desk, id))[0]))["blockHash"]
+    assert f"{block}: transaction 0, status 0" in stored.why, stored.why
+    assert await desk.latches() == []
+
+
+async def test_a_revert_in_a_block_that_the_book_passed_over_is_proven_by_the_blocks_above_it(
+    town: staking_belt.Town, desk: staking_belt.Desk
+) -> None:
+    """The agent was away: history is kept sparsely, and a block without logs is not in it."""
+    id = await desk.propose("a")
+    await desk.run(1)
+    await town.client.call("anvil_setCode", town.contract.address, "0x5f5ffd")
+    await town.mine(40)
+    stored = await desk.until(id, "final_reverted")
+    receipt = await town.client.call("eth_getTransactionReceipt", (await hashes(desk, id))[0])
+    async with desk.book.read() as c:
+        assert await blocks.canonical_at(c, int(receipt["blockNumber"], 16)) is None
+        assert [step.to_state for step in await intents.history(c, id)][-2:] == ["included", "final_reverted"]
+    assert receipt["blockHash"] in stored.why
