@@ -45,7 +45,7 @@ async def liar(town: staking_belt.Town, lie: Callable[[str, list[Any], Json], Js
         async def handle(request: web.Request) -> web.Response:
             asked: Json = json.loads(await request.read())
             whole = isinstance(asked, list)
-            many: list[Json] = list(asked) if whole else [asked]  # pyright: ignore
+            many: list[Json] = list(asked) if whole else [asked]  # pyright: ignore[reportUnknownArgumentType]
             async with session.post(town.url, json=many) as answer:
                 said = {item["id"]: item for item in await answer.json(content_type=None)}
             for item in many:
