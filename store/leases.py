@@ -1,7 +1,8 @@
 """Leases in a PostgreSQL that agents share. In: who asks for which account. Out: the fencing token, or who has it.
 
-The lease database is not an agent's book: one small table of its own, made when it is missing. One statement decides each request, by the
-database's clock, so agents' clocks do not matter. A connection lives for one request: they come once in many seconds.
+The lease database is not an agent's book: one small table of its own, made when it is missing. One statement decides each request. No clock
+decides, the database's neither: who wants another holder's lease has to have seen its row unchanged for as long as it lasts, by a monotonic
+clock of its own, and names what it saw. A connection lives for one request: they come once in many seconds.
 """
 
 from __future__ import annotations
@@ -27,38 +28,47 @@ table = sa.Table(
     sa.Column("account", columns.Bytes(20), primary_key=True),
     sa.Column("holder", columns.Bytes(32), nullable=False),
     sa.Column("token", columns.Whole, nullable=False),
-    sa.Column("expires_at", sa.TIMESTAMP(timezone=True), nullable=False),
+    # One more with every grant and renewal.
+    sa.Column("grants", columns.Whole, nullable=False),
+    # How long the last one lasts; 0: it was given back.
+    sa.Column("ttl_s", columns.Whole, nullable=False),
+    # For people.
+    sa.Column("granted_at", sa.TIMESTAMP(timezone=True), nullable=False),
 )
 """One row an account, for ever: its token must never go back."""
 
-# What a conflict evaluates, it evaluates with the row locked: `clock_timestamp()` is the time at which the request is decided.
 _ACQUIRE = sa.text("""
-INSERT INTO stakeside_lease AS l (chain_id, account, holder, token, expires_at)
-VALUES (:chain_id, :account, :holder, :last_token + 1, clock_timestamp() + make_interval(secs => :ttl_s))
+INSERT INTO stakeside_lease AS l (chain_id, account, holder, token, grants, ttl_s, granted_at)
+VALUES (:chain_id, :account, :holder, :last_token + 1, 1, :ttl_s, clock_timestamp())
 ON CONFLICT (chain_id, account) DO UPDATE SET
-    token = CASE WHEN l.holder = excluded.holder AND l.expires_at > clock_timestamp() AND l.token >= :last_token
+    token = CASE WHEN l.holder = excluded.holder AND l.ttl_s > 0 AND l.token >= :last_token
                  THEN l.token ELSE greatest(l.token, :last_token) + 1 END,
     holder = excluded.holder,
-    expires_at = clock_timestamp() + make_interval(secs => :ttl_s)
-WHERE l.holder = excluded.holder OR l.expires_at <= clock_timestamp()
+    grants = l.grants + 1,
+    ttl_s = excluded.ttl_s,
+    granted_at = excluded.granted_at
+WHERE l.holder = excluded.holder OR l.ttl_s = 0 OR l.grants = :ended
 RETURNING l.token
 """)
 _RENEW = sa.text("""
-UPDATE stakeside_lease SET expires_at = clock_timestamp() + make_interval(secs => :ttl_s)
-WHERE chain_id = :chain_id AND account = :account AND holder = :holder AND token = :token AND expires_at > clock_timestamp()
+UPDATE stakeside_lease SET ttl_s = :ttl_s, grants = grants + 1, granted_at = clock_timestamp()
+WHERE chain_id = :chain_id AND account = :account AND holder = :holder AND token = :token AND ttl_s > 0
 RETURNING token
 """)
 _HELD_BY = sa.text("""
-SELECT holder, CAST(ceil(extract(epoch FROM expires_at - clock_timestamp())) AS bigint) AS for_s
-FROM stakeside_lease WHERE chain_id = :chain_id AND account = :account AND expires_at > clock_timestamp()
+SELECT holder, grants, ttl_s, to_char(granted_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS') || ' UTC'
+FROM stakeside_lease WHERE chain_id = :chain_id AND account = :account AND ttl_s > 0
 """)
 
 
 class Other(msgspec.Struct, frozen=True):
-    """Another holder has the account for so many more seconds."""
+    """Another holder has the account, by its `grants`-th grant, for `ttl_s` seconds from then if it does not renew. `granted_at` is by the
+    database's clock, for people."""
 
     holder: bytes
-    for_s: int
+    grants: int
+    ttl_s: int
+    granted_at: str
 
 
 class LeaseTable:
@@ -83,11 +93,13 @@ class LeaseTable:
         self._made = False
 
     async def acquire(
-        self, *, chain_id: int, account: bytes, holder: bytes, ttl_s: int, last_token: int
+        self, *, chain_id: int, account: bytes, holder: bytes, ttl_s: int, last_token: int, ended: int = 0
     ) -> int | Other:
-        """The token: the same while the same holder has it without a break, else a greater one than ever and than `last_token`."""
+        """The token: the same while the same holder has it without a break, else a greater one than ever and than `last_token`. `ended` is
+        the grant that the caller has seen to its end: another holder's is taken over only while it is the newest."""
         wanted = {"chain_id": chain_id, "account": account, "holder": holder, "ttl_s": ttl_s, "last_token": last_token}
-        for _ in range(2):  # between the two statements the other's lease may have ended
+        wanted["ended"] = ended
+        for _ in range(2):  # between the two statements the other may have given it back
             token = await self._one(_ACQUIRE, wanted)
             if token is not None:
                 return int(token[0])
@@ -99,7 +111,7 @@ class LeaseTable:
     async def renew(
         self, *, chain_id: int, account: bytes, holder: bytes, ttl_s: int, token: int
     ) -> int | Other | None:
-        """None when it ended and nobody has it."""
+        """None when it was given back and nobody has it."""
         asked = {"chain_id": chain_id, "account": account, "holder": holder, "ttl_s": ttl_s, "token": token}
         found = await self._one(_RENEW, asked)
         return int(found[0]) if found is not None else await self._other(chain_id, account, holder)
@@ -111,11 +123,11 @@ class LeaseTable:
     async def look(self, *, chain_id: int, account: bytes) -> Other | None:
         """Who has it; writes nothing, and makes no table."""
         row = await self._one(_HELD_BY, {"chain_id": chain_id, "account": account}, make=False)
-        return None if row is None else Other(bytes(row[0]), int(row[1]))
+        return None if row is None else _read(row)
 
     async def _other(self, chain_id: int, account: bytes, holder: bytes) -> Other | None:
         row = await self._one(_HELD_BY, {"chain_id": chain_id, "account": account})
-        return None if row is None or row[0] == holder else Other(bytes(row[0]), int(row[1]))
+        return None if row is None or row[0] == holder else _read(row)
 
     async def _one(
         self, statement: sa.TextClause, params: dict[str, Any], *, make: bool = True
@@ -147,6 +159,10 @@ class LeaseTable:
             ) from None
         self._made = self._made or make
         return found
+
+
+def _read(row: tuple[Any, ...]) -> Other:
+    return Other(bytes(row[0]), int(row[1]), int(row[2]), str(row[3]))
 
 
 _CURE = 'write "postgresql://user@host/database" and check that the server is up'

@@ -94,7 +94,7 @@ async def test_who_looks_takes_nothing_and_hears_who_holds_it(make: Make) -> Non
     holding = make("a")
     held = await holding.acquire()
     said = await looking.look()
-    assert lease.shown(holder("a")) in said and "more seconds" in said
+    assert lease.shown(holder("a")) in said and "seconds" in said
     assert (await holding.renew(held)).token == held.token
 
 
@@ -156,6 +156,55 @@ async def test_a_lease_ends_and_the_next_holder_fences_the_last(make: Make) -> N
             return None
 
     assert (await hub.until(attempt)).token > held.token
+
+
+async def test_no_clock_on_a_wall_ends_a_shared_lease_or_makes_it_longer(postgres_server: servers.Server) -> None:  # noqa: F811
+    url = postgres_server.empty()
+    clocks = {name: runtime.ManualClock() for name in "abc"}
+    first, second, third = (
+        postgres.PostgresLeases(
+            tables.LeaseTable(url),
+            chain_id=factory.CHAIN,
+            account=ACCOUNT.address,
+            holder=holder(name),
+            ttl_s=60,
+            clock=clock,
+        )
+        for name, clock in clocks.items()
+    )
+    engine = sa.create_engine(url.replace("postgresql://", "postgresql+asyncpg://"))
+
+    async def step_the_database(hours: int) -> None:
+        """As if its clock had been so wrong when it wrote the row."""
+
+        def work() -> None:
+            with engine.begin() as c:
+                c.execute(sa.text(f"UPDATE stakeside_lease SET granted_at = granted_at + interval '{hours} hours'"))
+
+        await databases.run(work)
+
+    held = await first.acquire()
+    for hours in (-9, 18):
+        await step_the_database(hours)
+        with pytest.raises(base.Taken):
+            await second.acquire()
+    await clocks["b"].advance(59)
+    with pytest.raises(base.Taken) as refused:
+        await second.acquire()
+    assert refused.value.for_s == 1
+    held = await first.renew(held)  # in the last second: what was seen is seen no more
+    await clocks["b"].advance(2)
+    with pytest.raises(base.Taken) as refused:
+        await second.acquire()
+    assert refused.value.for_s == 60
+    await clocks["b"].advance(60)
+    with pytest.raises(base.Taken):
+        await third.acquire()  # has not seen it for long enough
+    taken = await second.acquire()
+    assert taken.token > held.token
+    with pytest.raises(base.Taken):
+        await first.renew(held)
+    await databases.run(engine.dispose)
 
 
 async def test_of_many_agents_one_gets_it(make: Make) -> None:

@@ -1,6 +1,13 @@
-"""A lease in a PostgreSQL that the agents share. In: the table. Out: `Held`, or `Taken`."""
+"""A lease in a PostgreSQL that the agents share. In: the table. Out: `Held`, or `Taken`.
+
+Another holder's lease has ended when this agent has seen the very same grant for as long as it lasts, on its own monotonic clock: the holder
+counts from before it asked and leaves a fifth unused, so it has stopped by then, whatever any clock on a wall says. Who stands by asks
+every third of that time, so a lease that nobody renews is taken over within about one and a half of it.
+"""
 
 from __future__ import annotations
+
+import math
 
 from agent.services.leasing import base
 from domain import hashing, lease
@@ -29,6 +36,7 @@ class PostgresLeases:
         self._ttl_s = ttl_s
         self._clock = clock
         self._last_token = last_token
+        self._seen: tuple[leases.Other, float] | None = None
 
     async def acquire(self) -> base.Held:
         sent = self._clock.monotonic()
@@ -38,6 +46,7 @@ class PostgresLeases:
             holder=self._holder,
             ttl_s=self._ttl_s,
             last_token=self._last_token,
+            ended=0 if self._seen is None or self._left_s() else self._seen[0].grants,
         )
         return self._held(found, sent)
 
@@ -51,7 +60,7 @@ class PostgresLeases:
             token=held.token,
         )
         if found is None:
-            raise base.Ended("the lease ended before it was renewed", cure="it is acquired anew")
+            raise base.Ended("the lease was given back before it was renewed", cure="it is acquired anew")
         return self._held(found, sent)
 
     async def release(self, held: base.Held) -> None:
@@ -61,15 +70,26 @@ class PostgresLeases:
         found = await self._table.look(chain_id=self._chain_id, account=self._account)
         if found is None:
             return "the lease database answers; nobody holds the lease"
-        return f"the lease database answers; holder {lease.shown(found.holder)} has the lease for {found.for_s} more seconds"
+        until = f"for {found.ttl_s} seconds from {found.granted_at}, unless it renews it"
+        return f"the lease database answers; holder {lease.shown(found.holder)} has the lease {until}"
 
     def _held(self, found: int | leases.Other, sent: float) -> base.Held:
         if isinstance(found, leases.Other):
+            if self._seen is None or self._seen[0] != found:
+                self._seen = (found, self._clock.monotonic())
+            for_s = max(1, self._left_s())
             raise base.Taken(
                 f"another holder has the lease of {hashing.hex0x(self._account)}",
-                value=f"holder {lease.shown(found.holder)} has it for {found.for_s} more seconds",
+                value=f"holder {lease.shown(found.holder)} has it for {for_s} more seconds",
                 cure="this agent stands by and takes over when the lease ends; stop the other one to make it soon",
-                for_s=found.for_s,
+                for_s=for_s,
             )
-        self._last_token = max(self._last_token, found)
+        self._last_token, self._seen = max(self._last_token, found), None
         return base.Held(found, base.until(sent, self._ttl_s))
+
+    def _left_s(self) -> int:
+        """How long the grant that was seen may still be relied on."""
+        if self._seen is None:
+            return 0
+        other, since = self._seen
+        return max(0, math.ceil(since + other.ttl_s - self._clock.monotonic()))
