@@ -28,6 +28,10 @@ Format = Literal["console", "json"]
 Level = Literal["debug", "info", "warning", "error"]
 LEVELS: dict[str, int] = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 HIDDEN = "[redacted]"
+LONGEST = 1000
+"""Characters of a line that somebody else wrote."""
+MOST = 20_000
+"""How much of such a text is looked at."""
 
 _SECRET_NAME = re.compile(
     r"(?:^|[_\-. ])(?:api|auth|access|private|priv|secret|signing|bearer|session)?"
@@ -125,10 +129,12 @@ def scrub(text: str) -> str:
     return hide_tokens(_KEY_LIKE.sub("[64 hex digits withheld]", _hide_urls(text)))
 
 
-def line(text: str, limit: int = 500) -> str:
+def line(text: str, limit: int = LONGEST) -> str:
     """What somebody else wrote, as it may be kept and shown: scrubbed, on one line, bounded, with nothing unprintable in it."""
-    # Bounded before and after: the first so that hostile megabytes cost nothing, the second because escapes are longer.
-    shown = "".join(char if char.isprintable() else f"\\u{ord(char):04x}" for char in scrub(text[: limit * 4]))
+    if len(text) > MOST:
+        # A word that the bound would cut may be a secret that is then known by its shape no more.
+        text = text[: MOST - 200].rpartition(" ")[0] or "[too long]"
+    shown = "".join([char if char.isprintable() else char.encode("unicode_escape").decode() for char in scrub(text)])
     return shown if len(shown) <= limit else shown[: limit - 1] + "…"
 
 

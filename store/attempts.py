@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from domain import errors, hashing, transaction
 from domain import intent as domain_intent
 from domain.intent import AttemptKind
+from kit import logs
 from store import bulk, slots
 from store.connection import AnyRow, AnySelect, Connection
 from store.staking import attempt, broadcast, nonce_slot, progress, signed_tx
@@ -157,7 +158,7 @@ async def by_hash(c: Connection, hash: bytes) -> SignedTx | None:
 
 async def sent(c: Connection, hash: bytes, *, hint: str, at_s: float) -> None:
     """Count a send. Raises StoreError for a transaction that was not kept before."""
-    now = int(at_s)
+    now, hint = int(at_s), logs.line(hint)
     row = {"hash": hash, "sends": 1, "first_s": now, "last_s": now, "hint": hint}
     changed = {"sends": broadcast.c.sends + 1, "last_s": now, "hint": hint}
     await bulk.upsert(c, broadcast, row, changed=changed)

@@ -8,6 +8,7 @@ import msgspec
 import sqlalchemy as sa
 
 from domain import errors, hashing
+from kit import logs
 from store.connection import Connection
 from store.staking import decision, intent, policy
 
@@ -36,6 +37,7 @@ async def save(c: Connection, item: Decision) -> int:
     if bound != item.payload_hash:
         raise errors.StoreError("a decision is for another payload than the intent's", value=item.payload_hash)
     values = {name: value for name, value in msgspec.structs.asdict(item).items() if name != "id"}
+    values["why"] = logs.line(item.why)
     return int(await c.scalar(decision.insert().values(**values).returning(decision.c.id)))
 
 

@@ -6,6 +6,7 @@ import msgspec
 import sqlalchemy as sa
 
 from domain import errors
+from kit import logs
 from store.connection import Connection
 from store.tables import gap
 
@@ -30,7 +31,7 @@ async def open_(c: Connection, *, protocol: str, first: int, last: int, reason: 
         return int(found)
     return int(
         await c.scalar(
-            gap.insert().values(protocol=protocol, first=first, last=last, reason=reason).returning(gap.c.id)
+            gap.insert().values(protocol=protocol, first=first, last=last, reason=logs.line(reason)).returning(gap.c.id)
         )
     )
 

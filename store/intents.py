@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from domain import errors, hashing
 from domain import intent as domain_intent
 from domain.intent import Intent, State
-from kit import columns
+from kit import columns, logs
 from store import soundness
 from store.connection import AnyRow, AnySelect, Connection
 from store.staking import intent, progress, transition
@@ -136,6 +136,7 @@ async def move(
         )
     if not domain_intent.may_move(expect, to):
         raise errors.StoreError(f"an intent never moves from {expect} to {to}", value=hashing.hex0x(id))
+    why = logs.line(why)
     changed = {
         "state": to, "why": why, "changed_at_s": int(at_s), "next_s": None if next_s is None else int(next_s),
         "moves": row.moves + 1,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 import sqlalchemy as sa
 
+from kit import logs
 from store import backup
 from store.connection import Connection
 from store.tables import latch
@@ -23,7 +24,7 @@ async def set(c: Connection, name: str, *, reason: str, at_s: float) -> bool:
     """Set it; False when it was set already, which keeps the first reason."""
     if await c.row(sa.select(latch.c.id).where(latch.c.name == name, latch.c.cleared_at_s.is_(None))) is not None:
         return False
-    await c.change(latch.insert().values(name=name, reason=reason, set_at_s=int(at_s)))
+    await c.change(latch.insert().values(name=name, reason=logs.line(reason), set_at_s=int(at_s)))
     return True
 
 

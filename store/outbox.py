@@ -9,6 +9,7 @@ import msgspec
 import sqlalchemy as sa
 
 from domain import errors
+from kit import logs
 from store.connection import Connection
 from store.tables import outbox
 
@@ -75,7 +76,7 @@ async def defer(c: Connection, id: bytes, *, next_s: float, attempts: int, why: 
     await c.change(
         outbox.update()
         .where(outbox.c.id == id, outbox.c.receipt.is_(None))
-        .values(next_s=int(next_s), attempts=attempts, why=why, blocks=int(blocks))
+        .values(next_s=int(next_s), attempts=attempts, why=logs.line(why), blocks=int(blocks))
     )
 
 

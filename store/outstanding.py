@@ -121,7 +121,7 @@ async def oldest_s(c: Connection) -> int | None:
 
 async def wait(c: Connection, id: bytes, *, why: str, next_s: float) -> None:
     """Why it does not move for now, and when to look again."""
-    changed = {"why": why, "next_s": int(next_s)}
+    changed = {"why": logs.line(why), "next_s": int(next_s)}
     if await c.change(progress.update().where(progress.c.intent == id).values(**changed)) != 1:
         raise errors.StoreError("there is no such intent", value=hashing.hex0x(id))
 

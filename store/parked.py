@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 import sqlalchemy as sa
 
+from kit import logs
 from store import bulk
 from store.connection import Connection
 from store.tables import block, parked
@@ -21,7 +22,7 @@ class Parked(msgspec.Struct, frozen=True):
 
 async def add(c: Connection, *, stream_or_protocol: str, block_hash: bytes, log_index: int, reason: str) -> None:
     """Again for the same log is the same item; the first reason stays."""
-    row = {"subject": stream_or_protocol, "block_hash": block_hash, "log_index": log_index, "reason": reason}
+    row = {"subject": stream_or_protocol, "block_hash": block_hash, "log_index": log_index, "reason": logs.line(reason)}
     await bulk.insert_missing(c, parked, [row])
 
 

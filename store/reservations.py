@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from domain import errors, hashing
 from domain import intent as domain_intent
-from kit import columns
+from kit import columns, logs
 from store.connection import Connection
 from store.staking import attempt, inclusion, intent, nonce_slot, progress, reservation
 
@@ -59,7 +59,12 @@ async def of_intent(c: Connection, id: bytes) -> Reservation | None:
 async def release(c: Connection, id: bytes, why: str, at_s: float) -> None:
     """Raises StoreError when there is none, or when it is released already."""
     standing = (reservation.c.intent == id, reservation.c.released_at_s.is_(None))
-    if await c.change(reservation.update().where(*standing).values(released_at_s=int(at_s), why_released=why)) != 1:
+    if (
+        await c.change(
+            reservation.update().where(*standing).values(released_at_s=int(at_s), why_released=logs.line(why))
+        )
+        != 1
+    ):
         raise errors.StoreError("the intent has no reservation to release", value=hashing.hex0x(id))
 
 

@@ -150,7 +150,7 @@ class DecideService:
         return None
 
     async def _wait(self, stored: intents.Stored, why: str) -> None:
-        why = logs.scrub(why)
+        why = logs.line(why)
         faults.point("decide.before_wait")
         async with self._the.book.write() as c:
             if await self._unchanged(c, stored):

@@ -114,7 +114,7 @@ class Drafter:
                 except jsonrpc.RpcError as error:
                     if error.code != REVERTED:
                         raise
-                    return f"the contract refuses to say {read.id}: {logs.scrub(error.text)}"
+                    return f"the contract refuses to say {read.id}: {logs.line(error.text)}"
                 known[read.id] = source.result(read, answer)
         found = source.plan(wanted.action, wanted.arguments, account=wanted.account, known=known)
         if isinstance(found, planner.Unmet):
@@ -151,13 +151,13 @@ class Drafter:
         except jsonrpc.MethodMissing:
             pass  # the estimate is a simulation too, only without logs
         except jsonrpc.RpcError as error:
-            return "unavailable", f"eth_simulateV1: {logs.scrub(error.text)}", 0
+            return "unavailable", f"eth_simulateV1: {logs.line(error.text)}", 0
         try:
             estimate = await self._node.estimate(to=call.to, data=call.data, value=call.value, at=at)
         except jsonrpc.RpcError as error:
             return (
                 "failed" if error.code == REVERTED else "unavailable",
-                f"eth_estimateGas: {logs.scrub(error.text)}",
+                f"eth_estimateGas: {logs.line(error.text)}",
                 0,
             )
         return "ok", shown, max(estimate, used)
