@@ -234,3 +234,25 @@ async def test_a_revert_in_a_block_that_the_book_passed_over_is_proven_by_the_bl
         assert await blocks.canonical_at(c, int(receipt["blockNumber"], 16)) is None
         assert [step.to_state for step in await intents.history(c, id)][-2:] == ["included", "final_reverted"]
     assert receipt["blockHash"] in stored.why
+
+
+async def test_an_effect_whose_log_the_receipt_leaves_out_is_not_given_up(
+    town: staking_belt.Town, desk: staking_belt.Desk
+) -> None:
+    id = await desk.propose("a")
+    await desk.run(1)
+    await town.mine()
+
+    def lie(method: str, params: list[Any], honest: Json) -> Json:
+        if method == "eth_getTransactionReceipt" and honest is not None:
+            return honest | {"logs": []}
+        return honest
+
+    async with liar(town, lie) as url:
+        desk.endpoint.url = url
+        way = await through(town, desk, id)
+    stored = await desk.look(id)
+    assert not set(way) & set(FAILED) and stored.state == "needs_operator" and "other logs" in stored.why
+    desk.endpoint.url = town.url
+    await desk.until(id, "final_ok")
+    assert await town.effects() == [ETHER]
