@@ -10,8 +10,8 @@ from typing import TypeVar
 
 from agent.delegations import questions
 from agent.services import delegator, following, proofs
-from domain import hashing
 from indexers.chain import account, outcomes
+from kit import logs
 from store import blocks, cursors
 
 K = TypeVar("K")
@@ -22,6 +22,7 @@ MOST = 8
 RETRY_S = 30
 """What could not be proven is tried again then."""
 KEPT = 1024
+log = logs.logger()
 
 Asked = tuple[following.Open, questions.Question]
 
@@ -77,7 +78,7 @@ class Prover:
         body = await self._the.node.outcomes.body(said.block_hash)
         if isinstance(body, outcomes.Unavailable):
             return body.why
-        at = f"block {said.block_number} 0x{said.block_hash.hex()}"
+        at = f"block {body.header.ref}"
         found = await self._the.node.outcomes.outcome(body, one.signed[said.number].raw)
         if isinstance(found, outcomes.Unavailable):
             return found.why
@@ -104,7 +105,7 @@ class Prover:
         body = block_hash if not isinstance(block_hash, bytes) else await self._the.node.outcomes.body(block_hash)
         if isinstance(body, outcomes.Unavailable):
             return body.why
-        at = f"block {number} 0x{body.header.hash.hex()}"
+        at = f"block {body.header.ref}"
         for attempt, tx in one.signed.items():
             if (index := body.place(tx.raw)) is not None:
                 return questions.Contradicted(
@@ -117,9 +118,10 @@ class Prover:
                 "authorization may have used it, or the node has dropped the state that the search needs"
             )
         index, other = taken
-        return questions.Proven(
-            body.header.number, body.header.hash, f"proven by {at}: transaction {index}, {hashing.hex0x(other.hash)}"
-        )
+        # The line of a reason has no room for what looks like a key; place and the beginning of the hash name it, the log has it whole.
+        log.info("intent.nonce_taken", nonce=one.nonce, block=body.header.hash, transaction=other.hash)
+        shown = f"transaction {index}, 0x{other.hash.hex()[:8]}"
+        return questions.Proven(body.header.number, body.header.hash, f"proven by {at}: {shown}")
 
     async def _canonical(self, number: int) -> bytes | outcomes.Unavailable:
         """At a final height of the book: what it keeps, or what its next block links to."""
