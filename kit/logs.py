@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import re
 import sys
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Collection, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any, Literal, TextIO, cast
 
 if "rich" not in sys.modules:
@@ -122,19 +122,27 @@ def secret_name(name: str) -> bool:
     return bool(_SECRET_NAME.search(words) or _SECRET_WORD.search(words))
 
 
-def scrub(text: str) -> str:
+def scrub(text: str, *, known: Collection[bytes] = ()) -> str:
     """An error text without passwords in addresses and without anything that has the shape of a private key.
 
-    A block hash has that shape too: name blocks by `BlockRef`, whose text is short, or put hashes into fields of their own."""
-    return hide_tokens(_KEY_LIKE.sub("[64 hex digits withheld]", _hide_urls(text)))
+    A block hash has that shape too: name blocks by `BlockRef`, whose text is short, or put hashes into fields of their own. `known` are hashes
+    that the caller has computed and wants to be read."""
+    kept = {"0x" + one.hex() for one in known}
+
+    def hide(found: re.Match[str]) -> str:
+        return found[0] if found[0] in kept else "[64 hex digits withheld]"
+
+    return hide_tokens(_KEY_LIKE.sub(hide, _hide_urls(text)))
 
 
-def line(text: str, limit: int = LONGEST) -> str:
-    """What somebody else wrote, as it may be kept and shown: scrubbed, on one line, bounded, with nothing unprintable in it."""
+def line(text: str, limit: int = LONGEST, *, known: Collection[bytes] = ()) -> str:
+    """What somebody else wrote, as it may be kept and shown: scrubbed, on one line, bounded, with nothing unprintable in it. `known` as for
+    `scrub`."""
     if len(text) > MOST:
         # A word that the bound would cut may be a secret that is then known by its shape no more.
         text = text[: MOST - 200].rpartition(" ")[0] or "[too long]"
-    shown = "".join([char if char.isprintable() else char.encode("unicode_escape").decode() for char in scrub(text)])
+    clean = scrub(text, known=known)
+    shown = "".join([char if char.isprintable() else char.encode("unicode_escape").decode() for char in clean])
     return shown if len(shown) <= limit else shown[: limit - 1] + "…"
 
 

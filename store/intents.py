@@ -122,9 +122,18 @@ async def due(c: Connection, states: Collection[State], now_s: float, limit: int
 
 
 async def move(
-    c: Connection, id: bytes, *, expect: State, to: State, why: str, at_s: float, next_s: float | None = None
+    c: Connection,
+    id: bytes,
+    *,
+    expect: State,
+    to: State,
+    why: str,
+    at_s: float,
+    next_s: float | None = None,
+    known: Collection[bytes] = (),
 ) -> None:
-    """Write the rows that the new state stands for first, then move, in one transaction: what is missing is refused here.
+    """Write the rows that the new state stands for first, then move, in one transaction: what is missing is refused here. `known` are hashes
+    in `why` that are to be read: any other could be a key, and is withheld.
 
     Raises StoreError when the state is not `expect`, when the machine has no such move, or when a row of `to` is missing."""
     row = await c.row(sa.select(progress.c.state, progress.c.moves).where(progress.c.intent == id))
@@ -136,7 +145,7 @@ async def move(
         )
     if not domain_intent.may_move(expect, to):
         raise errors.StoreError(f"an intent never moves from {expect} to {to}", value=hashing.hex0x(id))
-    why = logs.line(why)
+    why = logs.line(why, known=known)
     changed = {
         "state": to, "why": why, "changed_at_s": int(at_s), "next_s": None if next_s is None else int(next_s),
         "moves": row.moves + 1,

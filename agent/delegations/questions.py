@@ -39,11 +39,12 @@ Question: TypeAlias = Link | Mined | Taken
 
 
 class Proven(msgspec.Struct, frozen=True):
-    """By this block; it counts while the book has it as final."""
+    """By this block; it counts while the book has it as final. `known` are the hashes that `why` names."""
 
     number: int
     hash: bytes
     why: str
+    known: tuple[bytes, ...] = ()
 
 
 class Contradicted(msgspec.Struct, frozen=True):

@@ -133,8 +133,11 @@ class View(msgspec.Struct, frozen=True):
 
 
 class Move(msgspec.Struct, frozen=True):
+    """`known` are the hashes that `why` names."""
+
     to: intents.State
     why: str
+    known: tuple[bytes, ...] = ()
 
 
 class Include(msgspec.Struct, frozen=True):
@@ -354,7 +357,7 @@ def _by_proof(
     """An end that the index says nothing of: only a block proves it."""
     match view.proof:
         case questions.Proven() if _final(view, view.proof.number, view.proof.hash):
-            return [*back, Finalize(standing.id), Move(to, f"{why}; {view.proof.why}")]
+            return [*back, Finalize(standing.id), Move(to, f"{why}; {view.proof.why}", view.proof.known)]
         case None | questions.Proven():
             return []
         case questions.Contradicted() | questions.Unavailable():
@@ -420,8 +423,8 @@ def _superseded(view: View, counts: Counts) -> tuple[Output, ...]:
         return (*([] if view.state == "needs_operator" else [Move("needs_operator", why)]), _again(view))
     match view.proof:
         case questions.Proven() if _final(view, view.proof.number, view.proof.hash):
-            why = f"another transaction is final on nonce {view.nonce}; {view.proof.why}"
-            return (Move("superseded", why), Alarm(FOREIGN, why))
+            why = f"another transaction is final on nonce {view.nonce}"
+            return (Move("superseded", f"{why}; {view.proof.why}", view.proof.known), Alarm(FOREIGN, why))
         case questions.Contradicted() | questions.Unavailable():
             found = _unproven(view, view.proof, f"nonce {view.nonce} is not another's: ", latch=FOREIGN)
             if isinstance(view.proof, questions.Unavailable):

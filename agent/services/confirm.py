@@ -207,7 +207,7 @@ class ConfirmService:
         self, c: book.Connection, one: following.Open, output: tracker.Move, *, expect: intent.State
     ) -> None:
         now = self._the.now()
-        await intents.move(c, one.stored.id, expect=expect, to=output.to, why=output.why, at_s=now)
+        await intents.move(c, one.stored.id, expect=expect, to=output.to, why=output.why, at_s=now, known=output.known)
         if output.to in RELEASED:
             await reservations.release(c, one.stored.id, output.to, now)
         if output.to in intent.FINAL:

@@ -10,8 +10,8 @@ from typing import TypeVar
 
 from agent.delegations import questions
 from agent.services import delegator, following, proofs
+from domain import chain, hashing
 from indexers.chain import account, outcomes
-from kit import logs
 from store import blocks, cursors
 
 K = TypeVar("K")
@@ -22,7 +22,6 @@ MOST = 8
 RETRY_S = 30
 """What could not be proven is tried again then."""
 KEPT = 1024
-log = logs.logger()
 
 Asked = tuple[following.Open, questions.Question]
 
@@ -91,7 +90,7 @@ class Prover:
             return questions.Contradicted(f"the node says {told}, and {at} proves {shown}")
         if effect != said.effect:
             return questions.Contradicted(f"the node shows other logs than {at} proves of transaction {found.index}")
-        return questions.Proven(body.header.number, body.header.hash, f"proven by {at}: {shown}")
+        return _proven(body.header, shown)
 
     async def _taken(self, one: following.Open, standing: account.Standing) -> questions.Proof | str | None:
         async with self._the.book.read() as c:
@@ -118,10 +117,7 @@ class Prover:
                 "authorization may have used it, or the node has dropped the state that the search needs"
             )
         index, other = taken
-        # The line of a reason has no room for what looks like a key; place and the beginning of the hash name it, the log has it whole.
-        log.info("intent.nonce_taken", nonce=one.nonce, block=body.header.hash, transaction=other.hash)
-        shown = f"transaction {index}, 0x{other.hash.hex()[:8]}"
-        return questions.Proven(body.header.number, body.header.hash, f"proven by {at}: {shown}")
+        return _proven(body.header, f"transaction {index}, {hashing.hex0x(other.hash)}", other.hash)
 
     async def _canonical(self, number: int) -> bytes | outcomes.Unavailable:
         """At a final height of the book: what it keeps, or what its next block links to."""
@@ -138,6 +134,11 @@ class Prover:
                 return found
             _keep(self.linked, number, found)
         return self.linked[number]
+
+
+def _proven(header: chain.Header, shown: str, *known: bytes) -> questions.Proven:
+    why = f"proven by block {header.number} {hashing.hex0x(header.hash)}: {shown}"
+    return questions.Proven(header.number, header.hash, why, (header.hash, *known))
 
 
 def _keep(where: dict[K, V], key: K, value: V) -> None:

@@ -475,7 +475,7 @@ async def test_a_foreign_transaction_on_our_nonce_supersedes_the_intent(
     await town.mine()
     stored = await desk.until(id, "superseded")
     assert await town.effects() == [] and "submit.nonces" in await desk.latches()
-    assert f"transaction 0, {other[:10]}" in stored.why, "an auditor finds whose transaction it was"
+    assert f"transaction 0, {other}" in stored.why, "an auditor finds whose transaction it was"
 
 
 async def test_the_nonces_of_an_account_that_lived_before_begin_at_what_the_chain_has_mined(
