@@ -38,7 +38,7 @@ from kit import backups, books, faults, logs, runtime
 
 MAX_LEASES = 10_000
 """Rows, one an account. Beyond it, rows that ended make room: tokens are counted over all accounts, so none comes back."""
-MAX_HOLDERS = 16
+MAX_HOLDERS = 128
 """Holders of one account within the time a request can be replayed: agents that restart in a loop, not a table that grows."""
 FORGET_S = 2 * lease.SKEW_S
 """After this a repeated request is refused by its age, so its time need not be kept. Nor a time this far ahead: it was taken while the

@@ -8,6 +8,7 @@ clock of its own, and names what it saw. A connection lives for one request: the
 from __future__ import annotations
 
 import asyncio
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -28,47 +29,50 @@ table = sa.Table(
     sa.Column("account", columns.Bytes(20), primary_key=True),
     sa.Column("holder", columns.Bytes(32), nullable=False),
     sa.Column("token", columns.Whole, nullable=False),
+    # By the database's clock: for people, and for agents of before, who know no other time.
+    sa.Column("expires_at", sa.TIMESTAMP(timezone=True), nullable=False),
     # One more with every grant and renewal.
-    sa.Column("grants", columns.Whole, nullable=False),
-    # How long the last one lasts; 0: it was given back.
-    sa.Column("ttl_s", columns.Whole, nullable=False),
-    # For people.
-    sa.Column("granted_at", sa.TIMESTAMP(timezone=True), nullable=False),
+    sa.Column("grants", columns.Whole, nullable=False, server_default="0"),
+    # How long the last one lasts; 0: it was given back; NULL: an agent of before has it.
+    sa.Column("ttl_s", columns.Whole, nullable=True),
 )
 """One row an account, for ever: its token must never go back."""
+_ADDED = "ALTER TABLE stakeside_lease ADD COLUMN IF NOT EXISTS grants bigint NOT NULL DEFAULT 0, ADD COLUMN IF NOT EXISTS ttl_s bigint"
+"""What a table of before lacks. Agents of before go on beside it: what they write moves `expires_at`."""
 
 _ACQUIRE = sa.text("""
-INSERT INTO stakeside_lease AS l (chain_id, account, holder, token, grants, ttl_s, granted_at)
-VALUES (:chain_id, :account, :holder, :last_token + 1, 1, :ttl_s, clock_timestamp())
+INSERT INTO stakeside_lease AS l (chain_id, account, holder, token, grants, ttl_s, expires_at)
+VALUES (:chain_id, :account, :holder, :last_token + 1, 1, CAST(:ttl_s AS bigint), clock_timestamp() + make_interval(secs => CAST(:ttl_s AS bigint)))
 ON CONFLICT (chain_id, account) DO UPDATE SET
     token = CASE WHEN l.holder = excluded.holder AND l.ttl_s > 0 AND l.token >= :last_token
                  THEN l.token ELSE greatest(l.token, :last_token) + 1 END,
     holder = excluded.holder,
     grants = l.grants + 1,
     ttl_s = excluded.ttl_s,
-    granted_at = excluded.granted_at
-WHERE l.holder = excluded.holder OR l.ttl_s = 0 OR l.grants = :ended
+    expires_at = excluded.expires_at
+WHERE l.holder = excluded.holder OR l.ttl_s = 0 OR (l.grants, l.expires_at) = (:ended, CAST(:ended_at AS timestamptz))
 RETURNING l.token
 """)
 _RENEW = sa.text("""
-UPDATE stakeside_lease SET ttl_s = :ttl_s, grants = grants + 1, granted_at = clock_timestamp()
+UPDATE stakeside_lease SET ttl_s = CAST(:ttl_s AS bigint), grants = grants + 1,
+    expires_at = clock_timestamp() + make_interval(secs => CAST(:ttl_s AS bigint))
 WHERE chain_id = :chain_id AND account = :account AND holder = :holder AND token = :token AND ttl_s > 0
 RETURNING token
 """)
 _HELD_BY = sa.text("""
-SELECT holder, grants, ttl_s, to_char(granted_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS') || ' UTC'
-FROM stakeside_lease WHERE chain_id = :chain_id AND account = :account AND ttl_s > 0
+SELECT holder, grants, coalesce(ttl_s, greatest(0, ceil(extract(epoch FROM expires_at - clock_timestamp())))), expires_at
+FROM stakeside_lease WHERE chain_id = :chain_id AND account = :account AND ttl_s IS DISTINCT FROM 0
 """)
 
 
 class Other(msgspec.Struct, frozen=True):
-    """Another holder has the account, by its `grants`-th grant, for `ttl_s` seconds from then if it does not renew. `granted_at` is by the
-    database's clock, for people."""
+    """Another holder has the account, by its `grants`-th grant, for `ttl_s` seconds from then if it does not renew. `expires_at` is by the
+    database's clock: it tells one grant from the next, and people when."""
 
     holder: bytes
     grants: int
     ttl_s: int
-    granted_at: str
+    expires_at: datetime
 
 
 class LeaseTable:
@@ -93,12 +97,14 @@ class LeaseTable:
         self._made = False
 
     async def acquire(
-        self, *, chain_id: int, account: bytes, holder: bytes, ttl_s: int, last_token: int, ended: int = 0
+        self, *, chain_id: int, account: bytes, holder: bytes, ttl_s: int, last_token: int, ended: Other | None = None
     ) -> int | Other:
         """The token: the same while the same holder has it without a break, else a greater one than ever and than `last_token`. `ended` is
         the grant that the caller has seen to its end: another holder's is taken over only while it is the newest."""
         wanted = {"chain_id": chain_id, "account": account, "holder": holder, "ttl_s": ttl_s, "last_token": last_token}
-        wanted["ended"] = ended
+        wanted |= (
+            {"ended": -1, "ended_at": None} if ended is None else {"ended": ended.grants, "ended_at": ended.expires_at}
+        )
         for _ in range(2):  # between the two statements the other may have given it back
             token = await self._one(_ACQUIRE, wanted)
             if token is not None:
@@ -136,11 +142,16 @@ class LeaseTable:
 
         def work() -> tuple[Any, ...] | None:
             with self._engine.begin() as c:
-                if not self._made and not sa.inspect(c).has_table(table.name):
-                    if not make:
-                        return None
-                    c.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MAKING})
-                    metadata.create_all(c)
+                if not self._made:
+                    looked = sa.inspect(c)
+                    if not looked.has_table(table.name):
+                        if not make:
+                            return None
+                        c.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MAKING})
+                        metadata.create_all(c)
+                    elif len(looked.get_columns(table.name)) < len(table.columns):
+                        c.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MAKING})
+                        c.execute(sa.text(_ADDED))
                 row = c.execute(statement, params).first()
                 return None if row is None else tuple(row)
 
@@ -162,7 +173,7 @@ class LeaseTable:
 
 
 def _read(row: tuple[Any, ...]) -> Other:
-    return Other(bytes(row[0]), int(row[1]), int(row[2]), str(row[3]))
+    return Other(bytes(row[0]), int(row[1]), int(row[2]), row[3])
 
 
 _CURE = 'write "postgresql://user@host/database" and check that the server is up'

@@ -179,12 +179,12 @@ async def test_no_clock_on_a_wall_ends_a_shared_lease_or_makes_it_longer(postgre
 
         def work() -> None:
             with engine.begin() as c:
-                c.execute(sa.text(f"UPDATE stakeside_lease SET granted_at = granted_at + interval '{hours} hours'"))
+                c.execute(sa.text(f"UPDATE stakeside_lease SET expires_at = expires_at + interval '{hours} hours'"))
 
         await databases.run(work)
 
     held = await first.acquire()
-    for hours in (-9, 18):
+    for hours in (-9, 18, -9):
         await step_the_database(hours)
         with pytest.raises(base.Taken):
             await second.acquire()
@@ -204,6 +204,49 @@ async def test_no_clock_on_a_wall_ends_a_shared_lease_or_makes_it_longer(postgre
     assert taken.token > held.token
     with pytest.raises(base.Taken):
         await first.renew(held)
+    await databases.run(engine.dispose)
+
+
+async def test_agents_of_before_share_the_table_of_leases(postgres_server: servers.Server) -> None:  # noqa: F811
+    """Their table is added to, their tokens go on, and what they renew is not taken over."""
+    url = postgres_server.empty()
+    engine = sa.create_engine(url.replace("postgresql://", "postgresql+asyncpg://"))
+    old = {"account": ACCOUNT.address, "holder": holder("old")}
+
+    def run(text: str) -> Callable[[], None]:
+        def work() -> None:
+            with engine.begin() as c:
+                c.execute(sa.text(text), old if ":account" in text else {})
+
+        return work
+
+    await databases.run(run("""
+        CREATE TABLE stakeside_lease (chain_id bigint, account bytea, holder bytea NOT NULL, token bigint NOT NULL,
+        expires_at timestamptz NOT NULL, PRIMARY KEY (chain_id, account))"""))  # fmt: skip
+    renewed = f"""
+        INSERT INTO stakeside_lease AS l (chain_id, account, holder, token, expires_at)
+        VALUES ({factory.CHAIN}, :account, :holder, 7, clock_timestamp() + interval '60 seconds')
+        ON CONFLICT (chain_id, account) DO UPDATE SET expires_at = clock_timestamp() + interval '60 seconds'
+        WHERE l.holder = excluded.holder"""
+    await databases.run(run(renewed))
+    clock = runtime.ManualClock()
+    asking = postgres.PostgresLeases(
+        tables.LeaseTable(url),
+        chain_id=factory.CHAIN,
+        account=ACCOUNT.address,
+        holder=holder("new"),
+        ttl_s=60,
+        clock=clock,
+    )
+    for _ in range(3):
+        with pytest.raises(base.Taken):
+            await asking.acquire()
+        await clock.advance(61)
+        await databases.run(run(renewed))
+    with pytest.raises(base.Taken):
+        await asking.acquire()
+    await clock.advance(61)
+    assert (await asking.acquire()).token == 8
     await databases.run(engine.dispose)
 
 

@@ -463,7 +463,8 @@ async def test_a_hub_with_a_list_grants_leases_of_its_accounts_only_and_always_h
         assert (await Asker(h, clock).ask("acquire", A))[0] == 200
 
 
-async def test_one_accounts_holders_are_bounded(tmp_path: Path) -> None:
+async def test_one_accounts_holders_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leases, "MAX_HOLDERS", 16)
     async with hub.running(tmp_path) as h:
         asker = Asker(h, runtime.SystemClock())
         titles = [

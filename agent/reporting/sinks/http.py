@@ -191,7 +191,8 @@ class HubClient:
             return body
         wait = float(retry_after) if retry_after.isdecimal() and len(retry_after) < 6 else None
         if status in (429, 503) or status >= 500 or status < 400:
-            raise errors.Transient(f"the hub answered {status}", value=path.partition("?")[0], retry_after_s=wait)
+            said = _title(body)
+            raise errors.Transient(f"the hub answered {status}{said}", value=path.partition("?")[0], retry_after_s=wait)
         try:
             problem = msgspec.json.decode(body, type=wire.Problem)
         except msgspec.MsgspecError:
@@ -206,6 +207,14 @@ class HubClient:
         if isinstance(error, aiohttp.ServerDisconnectedError | ConnectionResetError) and self.url.startswith("http:"):
             cure += "; a hub that speaks TLS hangs up on http://"
         return errors.Transient(f"the hub does not answer: {type(error).__name__}", value=self.url, cure=cure)
+
+
+def _title(body: bytes) -> str:
+    """What a hub that is busy or broken says about it, when it says so in our words."""
+    try:
+        return f": {errors.clip(msgspec.json.decode(body, type=wire.Problem).title, 80)}"
+    except msgspec.MsgspecError:
+        return ""
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:

@@ -46,7 +46,7 @@ class PostgresLeases:
             holder=self._holder,
             ttl_s=self._ttl_s,
             last_token=self._last_token,
-            ended=0 if self._seen is None or self._left_s() else self._seen[0].grants,
+            ended=None if self._seen is None or self._left_s() else self._seen[0],
         )
         return self._held(found, sent)
 
@@ -70,12 +70,15 @@ class PostgresLeases:
         found = await self._table.look(chain_id=self._chain_id, account=self._account)
         if found is None:
             return "the lease database answers; nobody holds the lease"
-        until = f"for {found.ttl_s} seconds from {found.granted_at}, unless it renews it"
+        until = f"for {found.ttl_s} seconds, until about {found.expires_at:%Y-%m-%d %H:%M:%S %Z}, unless it renews it"
         return f"the lease database answers; holder {lease.shown(found.holder)} has the lease {until}"
 
     def _held(self, found: int | leases.Other, sent: float) -> base.Held:
         if isinstance(found, leases.Other):
-            if self._seen is None or self._seen[0] != found:
+            if self._seen is None or (self._seen[0].grants, self._seen[0].expires_at) != (
+                found.grants,
+                found.expires_at,
+            ):
                 self._seen = (found, self._clock.monotonic())
             for_s = max(1, self._left_s())
             raise base.Taken(
