@@ -300,6 +300,10 @@ def _final(view: View, number: int, hash_: bytes) -> bool:
     return finalized is not None and number <= finalized and view.book.canonical.get(number) == hash_
 
 
+def _holds(view: View, proof: questions.Proven) -> bool:
+    return _final(view, proof.number, proof.hash)
+
+
 def _proven(view: View, found: tuple[Attempt, Receipt]) -> bool:
     """What once contradicted itself counts again when the book's finality and an answer for every hash settle it."""
     receipt = found[1]
@@ -356,7 +360,7 @@ def _by_proof(
 ) -> list[Output]:
     """An end that the index says nothing of: only a block proves it."""
     match view.proof:
-        case questions.Proven() if _final(view, view.proof.number, view.proof.hash):
+        case questions.Proven() if _holds(view, view.proof):
             return [*back, Finalize(standing.id), Move(to, f"{why}; {view.proof.why}", view.proof.known)]
         case None | questions.Proven():
             return []
@@ -411,8 +415,12 @@ def _waiting(view: View) -> tuple[Output, ...]:
 def _looks_taken(view: View, counts: Counts) -> bool:
     """A node that could tell knows no receipt of ours, and counts the nonce as used in a final block."""
     answered = all(a.hash is None or (a.hash in view.receipts and view.receipts[a.hash] is None) for a in view.attempts)
-    able = counts.finalized_number is not None and counts.head >= counts.finalized_number
-    return counts.finalized > view.nonce and answered and able
+    return counts.finalized > view.nonce and answered and _able(counts)
+
+
+def _able(counts: Counts) -> bool:
+    """Whether the node was asked at a head that could tell what is final."""
+    return counts.finalized_number is not None and counts.head >= counts.finalized_number
 
 
 def _superseded(view: View, counts: Counts) -> tuple[Output, ...]:
@@ -422,7 +430,7 @@ def _superseded(view: View, counts: Counts) -> tuple[Output, ...]:
         why = f"the book holds the effect of nonce {view.nonce}, and the node knows no receipt of it"
         return (*([] if view.state == "needs_operator" else [Move("needs_operator", why)]), _again(view))
     match view.proof:
-        case questions.Proven() if _final(view, view.proof.number, view.proof.hash):
+        case questions.Proven() if _holds(view, view.proof):
             why = f"another transaction is final on nonce {view.nonce}"
             return (Move("superseded", f"{why}; {view.proof.why}", view.proof.known), Alarm(FOREIGN, why))
         case questions.Contradicted() | questions.Unavailable():
@@ -447,13 +455,14 @@ def _settled(view: View, said: Settlement) -> list[Output] | Say:
     heights = [standing.block_number] if standing is not None else [seen[1].block_number for seen in _seen(view)]
     if heights and (view.book.finalized is None or max(heights) > view.book.finalized):
         return Say(f"{wish} waits until block {max(heights)} is final in the book")
-    final = standing is not None and _final(view, standing.block_number, standing.block_hash)
-    used = counts is not None and counts.finalized > view.nonce
-    able = counts is not None and counts.finalized_number is not None and counts.head >= counts.finalized_number
-    if not final and not (used and able):
+    # That the block is final in which the node once showed it proves nothing: the node may have made it up, and our bytes wait still.
+    used = counts is not None and counts.finalized > view.nonce and _able(counts)
+    proven = standing is not None and isinstance(view.proof, questions.Proven) and _holds(view, view.proof)
+    if not used and not proven:
         return Say(f"{wish} waits until nonce {view.nonce} is used in a final block")
     outputs: list[Output] = []
     if standing is not None:
+        final = _final(view, standing.block_number, standing.block_hash)
         agrees = final and _shows(view, standing) == said.outcome
         outputs.append(Finalize(standing.id) if agrees else Orphan(standing.id, said.why))
     return [*outputs, Move(said.outcome, said.why)]

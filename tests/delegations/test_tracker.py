@@ -468,14 +468,14 @@ def test_nobody_settles_against_a_log_of_our_own_index() -> None:
 
 
 def test_a_person_settles_what_stands_in_a_final_block_with_what_it_shows() -> None:
-    given: dict[str, Any] = {"standing": STANDING, "receipts": {A: RECEIPT}, "counts": USED, "book": NOTHING_OF_IT}
+    given: dict[str, Any] = {"standing": STANDING, "receipts": {A: RECEIPT}, "counts": FINAL, "book": NOTHING_OF_IT}
     assert settled("final_no_effect", **given) == [
         tracker.Finalize(7), tracker.Move("final_no_effect", "olga: seen in an explorer"),
     ]  # fmt: skip
 
 
 def test_a_person_who_says_otherwise_puts_aside_what_stands() -> None:
-    given: dict[str, Any] = {"standing": STANDING, "receipts": {A: RECEIPT}, "counts": USED, "book": NOTHING_OF_IT}
+    given: dict[str, Any] = {"standing": STANDING, "receipts": {A: RECEIPT}, "counts": FINAL, "book": NOTHING_OF_IT}
     put_aside, moved = settled("superseded", **given)
     assert isinstance(put_aside, tracker.Orphan) and moved == tracker.Move("superseded", "olga: seen in an explorer")
 
@@ -485,6 +485,19 @@ def test_what_stands_is_settled_when_its_block_is_final_in_the_book() -> None:
     assert settled("final_no_effect", **given) == []
     assert "waits until block 10 is final in the book" in says(**given)[0]
     assert "waits until block 10 is final in the book" in says(**given | {"standing": None})[0]
+
+
+@pytest.mark.parametrize("outcome", intent.OUTCOMES)
+@pytest.mark.parametrize("counts", [None, UNUSED, USED])
+@pytest.mark.parametrize("proof", [None, WRONG, NO_PROOF])
+@pytest.mark.parametrize("status", [0, 1])
+def test_nobody_settles_while_our_bytes_can_be_mined_because_the_block_is_final_that_a_node_once_named(
+    outcome: intent.Outcome, counts: tracker.Counts | None, proof: questions.Proof | None, status: int
+) -> None:
+    invented = msgspec.structs.replace(STANDING, status=status, effect=None)
+    told = {A: msgspec.structs.replace(RECEIPT, status=status, effect=None)}
+    given: dict[str, Any] = {"standing": invented, "receipts": told, "counts": counts, "book": NOTHING_OF_IT}
+    assert settled(outcome, **given, proof=proof) == []
 
 
 def test_what_the_book_proves_goes_before_what_a_person_says() -> None:
