@@ -17,7 +17,7 @@ class Link(msgspec.Struct, frozen=True):
 
 
 class Mined(msgspec.Struct, frozen=True):
-    """That a final block holds the attempt `number`, at this place and with this outcome. As `tracker.Inclusion`."""
+    """That a final block holds the attempt `number`, at this place and with this outcome. As `sight.Inclusion`."""
 
     number: int
     tx_hash: bytes

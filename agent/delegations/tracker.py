@@ -12,121 +12,16 @@ reverted, did nothing, was cancelled or lost its nonce is proven by a final bloc
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TypeAlias
 
 import msgspec
 
-from agent.delegations import questions
+from agent.delegations import questions, sight
 from domain import intent as intents
 
 FOREIGN = "submit.nonces"
 EFFECT = "submit.effect"
 """Latches: somebody else used the account's nonce; a final transaction did not do what the manifest says it does."""
-
-SETTLE_S = 120
-"""How long a proof may be unavailable before a person is asked."""
-
-
-# --- what the tracker sees ---
-
-
-class Attempt(msgspec.Struct, frozen=True):
-    """`hash` is None until it is signed. `sends` and the times are those of its broadcast row; 0: never sent."""
-
-    number: int
-    kind: intents.AttemptKind
-    tip: int
-    max_fee: int
-    hash: bytes | None = None
-    sends: int = 0
-    first_s: int = 0
-    last_s: int = 0
-
-
-class Inclusion(msgspec.Struct, frozen=True):
-    """A row that is not orphaned: at most one for an intent. `effect` is the log index of the effect in its block, None where there is none."""
-
-    id: int
-    number: int
-    tx_hash: bytes
-    block_number: int
-    block_hash: bytes
-    status: int
-    effect: int | None
-    tx_index: int = 0
-    gas_used: int = 0
-
-
-class Receipt(msgspec.Struct, frozen=True):
-    """What the node answered for one hash. `effect` as in `Inclusion`: the log index in the block of the (last) expected log."""
-
-    block_number: int
-    block_hash: bytes
-    tx_index: int
-    status: int
-    gas_used: int
-    gas_price_wei: int
-    effect: int | None
-
-
-class Counts(msgspec.Struct, frozen=True):
-    """`latest` and `finalized` count transactions; `finalized_number` is the block the latter was asked at, None before there is one.
-    `head` is the height of the node's head when the receipts were asked for."""
-
-    latest: int
-    finalized: int
-    finalized_number: int | None
-    head: int
-
-
-class Book(msgspec.Struct, frozen=True):
-    """Our own index: its finalized cursor, its canonical hash by height (a missing height is unknown), and the transactions of this intent
-    whose effect it holds as a canonical log."""
-
-    finalized: int | None
-    canonical: Mapping[int, bytes]
-    effects: frozenset[bytes]
-
-
-class Timing(msgspec.Struct, frozen=True):
-    """Seconds."""
-
-    resend_after_s: int
-    bump_after_s: int
-    poll_s: int
-
-
-class Settlement(msgspec.Struct, frozen=True):
-    """What a person says became of it. `logged`: the book holds a canonical log of one of its transactions."""
-
-    outcome: intents.Outcome
-    why: str
-    logged: bool
-
-
-class View(msgspec.Struct, frozen=True):
-    """`receipts` holds an entry for every hash the node answered: None where it knows no receipt; a missing hash was not answered. `canonical`
-    are the node's block hashes at the heights of all receipts and of `standing`; a missing height was not answered. `counts` is None when
-    the node did not say. `cancel` is the reason of the person who wants it cancelled."""
-
-    state: intents.State
-    nonce: int
-    attempts: tuple[Attempt, ...]
-    standing: Inclusion | None
-    receipts: Mapping[bytes, Receipt | None]
-    canonical: Mapping[int, bytes]
-    counts: Counts | None
-    book: Book
-    timing: Timing
-    now_s: int
-    cancel: str | None = None
-    since_s: int = 0
-    """When the intent came into its state."""
-    settle: Settlement | None = None
-    """The newest since then."""
-    proof: questions.Proof | None = None
-    """The answer to this view's `question`; None while there is none."""
 
 
 # --- what it says ---
@@ -145,7 +40,7 @@ class Include(msgspec.Struct, frozen=True):
 
     number: int
     tx_hash: bytes
-    receipt: Receipt
+    receipt: sight.Receipt
 
 
 class Orphan(msgspec.Struct, frozen=True):
@@ -199,7 +94,7 @@ Output: TypeAlias = Move | Include | Orphan | Finalize | Resend | Bump | Timer |
 # --- deciding ---
 
 
-def next(view: View) -> tuple[Output, ...]:
+def next(view: sight.View) -> tuple[Output, ...]:
     """Nothing for an intent that holds no nonce."""
     if view.state not in intents.HOLDING:
         return ()
@@ -214,112 +109,78 @@ def next(view: View) -> tuple[Output, ...]:
     return (*said, _again(view))
 
 
-def _follow(view: View) -> tuple[Output, ...]:
-    seen = _seen(view)
+def _follow(view: sight.View) -> tuple[Output, ...]:
+    seen = sight.seen(view)
     if len(seen) > 1:
         return _contradiction(view, seen)
     standing, outputs = view.standing, list[Output]()
-    if standing is not None and _left(view, standing, seen):
-        outputs.append(Orphan(standing.id, f"block {standing.block_number} was replaced"))
+    left = "" if standing is None else sight.left(view, standing)
+    if standing is not None and left:
+        outputs.append(Orphan(standing.id, left))
         standing = None
     if standing is not None:
         return (*_settle(view, standing), _again(view))
-    if seen and (view.state != "needs_operator" or _proven(view, seen[0])):
+    if seen and (view.state != "needs_operator" or _counts_again(view, seen[0])):
         return (*outputs, *_include(view, seen[0]), Timer(view.now_s))
     if outputs:
-        return (*outputs, *_returned(view), _again(view))
+        return (*outputs, *_returned(view, left), _again(view))
     return _waiting(view)
 
 
-def question(view: View) -> questions.Question | None:
+def question(view: sight.View) -> questions.Question | None:
     """What a block has to prove before the intent can end; None where nothing has to, or not yet."""
-    seen, standing, final = _seen(view), view.standing, view.book.finalized
-    if view.state not in intents.HOLDING or len(seen) > 1:
+    place, final = sight.place(view), view.book.finalized
+    if view.state not in intents.HOLDING or len(sight.seen(view)) > 1:
         return None
-    place = standing if standing is not None else seen[0][1] if seen else None
     if place is None:
         return questions.Taken(view.nonce) if view.counts is not None and _looks_taken(view, view.counts) else None
     if final is None or place.block_number > final:
         return None
     if place.block_number not in view.book.canonical:
         return questions.Link(place.block_number)
-    if standing is None or not _final(view, standing.block_number, standing.block_hash):
+    if not sight.final(view, place.block_number, place.block_hash):
         return None
-    ok = standing.status == 1 and standing.effect is not None and not _cancels(view, standing)
-    if ok:
+    if view.standing is None and view.state != "needs_operator":
+        return None  # it is included first
+    ok = place.status == 1 and place.effect is not None and not sight.cancels(view, place)
+    if ok and place.tx_hash in view.book.effects:
         return None  # that it worked is proven by our own index
-    claim = msgspec.structs.asdict(standing)
+    claim = msgspec.structs.asdict(place)
     del claim["id"]
     return questions.Mined(**claim)
 
 
-def resend_order(attempts: tuple[Attempt, ...]) -> list[bytes]:
+def resend_order(attempts: tuple[sight.Attempt, ...]) -> list[bytes]:
     """Every signed hash, highest fee first."""
     signed = [attempt for attempt in attempts if attempt.hash is not None]
     signed.sort(key=lambda attempt: (-attempt.max_fee, -attempt.tip, -attempt.number))
     return [attempt.hash for attempt in signed if attempt.hash is not None]
 
 
-def to_sign(attempts: tuple[Attempt, ...]) -> int | None:
+def to_sign(attempts: tuple[sight.Attempt, ...]) -> int | None:
     """The number of the attempt to sign next: the newest, so that an original that was given up before it was signed never is."""
     unsigned = [attempt.number for attempt in attempts if attempt.hash is None]
     newest = max([attempt.number for attempt in attempts], default=None)
     return newest if newest in unsigned else None
 
 
-def _seen(view: View) -> list[tuple[Attempt, Receipt]]:
-    """Receipts in blocks that the node itself has as canonical."""
-    found: list[tuple[Attempt, Receipt]] = []
-    for attempt in view.attempts:
-        receipt = None if attempt.hash is None else view.receipts.get(attempt.hash)
-        if receipt is not None and view.canonical.get(receipt.block_number) == receipt.block_hash:
-            found.append((attempt, receipt))
-    return found
-
-
-def _left(view: View, standing: Inclusion, seen: list[tuple[Attempt, Receipt]]) -> bool:
-    """Whether the inclusion's block is no longer the node's, or the node says otherwise of it now: one wrong answer must not stay. A head
-    that went backwards is waited out, and final is final."""
-    for attempt, receipt in seen:
-        if attempt.hash == standing.tx_hash and receipt.block_hash == standing.block_hash:
-            said = (receipt.status, receipt.effect, receipt.tx_index, receipt.gas_used)
-            return said != (standing.status, standing.effect, standing.tx_index, standing.gas_used)
-    if isinstance(view.proof, questions.Contradicted):
-        return bool(seen)  # what the row says is disproven, and the node says something else now
-    if _final(view, standing.block_number, standing.block_hash):
-        return False
-    now = view.canonical.get(standing.block_number)
-    if now is None:
-        # Too high for the node now; a nonce is used once, so another canonical block with it says enough.
-        return bool(seen)
-    return now != standing.block_hash
-
-
-def _final(view: View, number: int, hash_: bytes) -> bool:
-    finalized = view.book.finalized
-    return finalized is not None and number <= finalized and view.book.canonical.get(number) == hash_
-
-
-def _holds(view: View, proof: questions.Proven) -> bool:
-    return _final(view, proof.number, proof.hash)
-
-
-def _proven(view: View, found: tuple[Attempt, Receipt]) -> bool:
-    """What once contradicted itself counts again when the book's finality and an answer for every hash settle it."""
+def _counts_again(view: sight.View, found: tuple[sight.Attempt, sight.Receipt]) -> bool:
+    """What once contradicted itself counts again when the book's finality and an answer for every hash settle it, unless its block disproves it."""
     receipt = found[1]
+    if view.standing is None and isinstance(view.proof, questions.Contradicted):
+        return False
     answered = all(attempt.hash is None or attempt.hash in view.receipts for attempt in view.attempts)
-    return answered and _final(view, receipt.block_number, receipt.block_hash)
+    return answered and sight.final(view, receipt.block_number, receipt.block_hash)
 
 
-def _returned(view: View) -> list[Output]:
-    """The reorg put it back among the pending: every byte string again, the dearest first."""
-    if view.state != "included" or view.standing is None:
+def _returned(view: sight.View, why: str) -> list[Output]:
+    """Back among the pending, after a reorg or a wrong answer: every byte string again, the dearest first."""
+    if view.state != "included":
         return []
-    move = Move("pending", f"block {view.standing.block_number} left the chain with it")
-    return [move, *[Resend(hash_) for hash_ in resend_order(view.attempts)]]
+    return [Move("pending", why), *[Resend(hash_) for hash_ in resend_order(view.attempts)]]
 
 
-def _include(view: View, found: tuple[Attempt, Receipt]) -> list[Output]:
+def _include(view: sight.View, found: tuple[sight.Attempt, sight.Receipt]) -> list[Output]:
     attempt, receipt = found
     assert attempt.hash is not None
     outputs: list[Output] = [Include(attempt.number, attempt.hash, receipt)]
@@ -330,13 +191,13 @@ def _include(view: View, found: tuple[Attempt, Receipt]) -> list[Output]:
     return outputs
 
 
-def _settle(view: View, standing: Inclusion) -> list[Output]:
+def _settle(view: sight.View, standing: sight.Inclusion) -> list[Output]:
     """An inclusion that stands: final, or on its way there."""
-    if not _final(view, standing.block_number, standing.block_hash):
+    if not sight.final(view, standing.block_number, standing.block_hash):
         return _unproven(view, view.proof, "", latch=EFFECT) if isinstance(view.proof, questions.Unavailable) else []
     back: list[Output] = [] if view.state == "included" else [Move("included", "its block is final")]
     at = f"block {standing.block_number} is final"
-    if _cancels(view, standing):
+    if sight.cancels(view, standing):
         return _by_proof(view, standing, back, "cancelled", f"the cancel took the nonce; {at}", latch=FOREIGN)
     if standing.status == 0 and standing.tx_hash in view.book.effects:
         why = f"the receipt says that it reverted, and the book has a log of it; {at}"
@@ -356,11 +217,11 @@ def _settle(view: View, standing: Inclusion) -> list[Output]:
 
 
 def _by_proof(
-    view: View, standing: Inclusion, back: list[Output], to: intents.State, why: str, *, latch: str
+    view: sight.View, standing: sight.Inclusion, back: list[Output], to: intents.State, why: str, *, latch: str
 ) -> list[Output]:
     """An end that the index says nothing of: only a block proves it."""
     match view.proof:
-        case questions.Proven() if _holds(view, view.proof):
+        case questions.Proven() if sight.holds(view, view.proof):
             return [*back, Finalize(standing.id), Move(to, f"{why}; {view.proof.why}", view.proof.known)]
         case None | questions.Proven():
             return []
@@ -369,7 +230,7 @@ def _by_proof(
 
 
 def _unproven(
-    view: View, proof: questions.Contradicted | questions.Unavailable, wrong: str, *, latch: str
+    view: sight.View, proof: questions.Contradicted | questions.Unavailable, wrong: str, *, latch: str
 ) -> list[Output]:
     """For a person: at once when the node is shown to be wrong, after a while when nothing can be shown."""
     if view.state == "needs_operator":
@@ -377,14 +238,10 @@ def _unproven(
     if isinstance(proof, questions.Contradicted):
         return [Move("needs_operator", f"{wrong}{proof.why}"), Alarm(latch, f"{wrong}{proof.why}")]
     why = f"no proof of what became of nonce {view.nonce}: {proof.why}"
-    return [Say(why)] if view.now_s < proof.since_s + SETTLE_S else [Move("needs_operator", why)]
+    return [Say(why)] if view.now_s < proof.since_s + sight.SETTLE_S else [Move("needs_operator", why)]
 
 
-def _cancels(view: View, standing: Inclusion) -> bool:
-    return any(attempt.number == standing.number and attempt.kind == "cancel" for attempt in view.attempts)
-
-
-def _contradiction(view: View, seen: list[tuple[Attempt, Receipt]]) -> tuple[Output, ...]:
+def _contradiction(view: sight.View, seen: list[tuple[sight.Attempt, sight.Receipt]]) -> tuple[Output, ...]:
     numbers = ", ".join([str(attempt.number) for attempt, _ in seen])
     why = f"the node shows attempts {numbers} of one nonce as mined"
     if view.state == "needs_operator":
@@ -392,7 +249,7 @@ def _contradiction(view: View, seen: list[tuple[Attempt, Receipt]]) -> tuple[Out
     return (Move("needs_operator", why), Alarm(FOREIGN, why), _again(view))
 
 
-def _waiting(view: View) -> tuple[Output, ...]:
+def _waiting(view: sight.View) -> tuple[Output, ...]:
     """Nothing of ours is known to be mined."""
     counts = view.counts
     if counts is None:
@@ -412,25 +269,20 @@ def _waiting(view: View) -> tuple[Output, ...]:
     return (*outputs, *[Resend(hash_) for hash_ in resend_order(due)], _again(view))
 
 
-def _looks_taken(view: View, counts: Counts) -> bool:
+def _looks_taken(view: sight.View, counts: sight.Counts) -> bool:
     """A node that could tell knows no receipt of ours, and counts the nonce as used in a final block."""
     answered = all(a.hash is None or (a.hash in view.receipts and view.receipts[a.hash] is None) for a in view.attempts)
-    return counts.finalized > view.nonce and answered and _able(counts)
+    return counts.finalized > view.nonce and answered and sight.able(counts)
 
 
-def _able(counts: Counts) -> bool:
-    """Whether the node was asked at a head that could tell what is final."""
-    return counts.finalized_number is not None and counts.head >= counts.finalized_number
-
-
-def _superseded(view: View, counts: Counts) -> tuple[Output, ...]:
+def _superseded(view: sight.View, counts: sight.Counts) -> tuple[Output, ...]:
     if not _looks_taken(view, counts):
         return (_again(view),)
     if view.book.effects.intersection(attempt.hash for attempt in view.attempts if attempt.hash is not None):
         why = f"the book holds the effect of nonce {view.nonce}, and the node knows no receipt of it"
         return (*([] if view.state == "needs_operator" else [Move("needs_operator", why)]), _again(view))
     match view.proof:
-        case questions.Proven() if _holds(view, view.proof):
+        case questions.Proven() if sight.holds(view, view.proof):
             why = f"another transaction is final on nonce {view.nonce}"
             return (Move("superseded", f"{why}; {view.proof.why}", view.proof.known), Alarm(FOREIGN, why))
         case questions.Contradicted() | questions.Unavailable():
@@ -442,46 +294,47 @@ def _superseded(view: View, counts: Counts) -> tuple[Output, ...]:
             return (_again(view),)
 
 
-def _settled(view: View, said: Settlement) -> list[Output] | Say:
+def _settled(view: sight.View, said: sight.Settlement) -> list[Output] | Say:
     """A person's word counts once nothing of ours can be mined any more, and never against our own index."""
     wish = f"{said.outcome} ({said.why})"
     if said.logged:
         return Say(f"{wish} is contradicted: the book holds a log of it")
     standing, counts = view.standing, view.counts
+    place = sight.place(view)
     if isinstance(view.proof, questions.Contradicted) and said.outcome == (
-        "superseded" if standing is None else _shows(view, standing)
+        "superseded" if place is None else _shows(view, place)
     ):
         return Say(f"{wish} is contradicted: {view.proof.why}")
-    heights = [standing.block_number] if standing is not None else [seen[1].block_number for seen in _seen(view)]
+    heights = [standing.block_number] if standing is not None else [seen[1].block_number for seen in sight.seen(view)]
     if heights and (view.book.finalized is None or max(heights) > view.book.finalized):
         return Say(f"{wish} waits until block {max(heights)} is final in the book")
     # That the block is final in which the node once showed it proves nothing: the node may have made it up, and our bytes wait still.
-    used = counts is not None and counts.finalized > view.nonce and _able(counts)
-    proven = standing is not None and isinstance(view.proof, questions.Proven) and _holds(view, view.proof)
+    used = counts is not None and counts.finalized > view.nonce and sight.able(counts)
+    proven = standing is not None and isinstance(view.proof, questions.Proven) and sight.holds(view, view.proof)
     if not used and not proven:
         return Say(f"{wish} waits until nonce {view.nonce} is used in a final block")
     outputs: list[Output] = []
     if standing is not None:
-        final = _final(view, standing.block_number, standing.block_hash)
+        final = sight.final(view, standing.block_number, standing.block_hash)
         agrees = final and _shows(view, standing) == said.outcome
         outputs.append(Finalize(standing.id) if agrees else Orphan(standing.id, said.why))
     return [*outputs, Move(said.outcome, said.why)]
 
 
-def _shows(view: View, standing: Inclusion) -> intents.Outcome:
+def _shows(view: sight.View, standing: sight.Inclusion) -> intents.Outcome:
     """What an inclusion comes to whose effect no index has."""
-    if _cancels(view, standing):
+    if sight.cancels(view, standing):
         return "cancelled"
     return "final_no_effect" if standing.status else "final_reverted"
 
 
-def _cancel(view: View) -> list[Bump]:
+def _cancel(view: sight.View) -> list[Bump]:
     if view.cancel is None or any(attempt.kind == "cancel" for attempt in view.attempts):
         return []
     return [Bump("cancel", view.cancel)]
 
 
-def _bump(view: View, counts: Counts) -> list[Bump]:
+def _bump(view: sight.View, counts: sight.Counts) -> list[Bump]:
     """Only the account's next nonce is held up by its own fee; one attempt at a time."""
     newest = max(view.attempts, key=lambda attempt: attempt.number)
     if newest.hash is None or not newest.sends or counts.latest != view.nonce:
@@ -492,9 +345,9 @@ def _bump(view: View, counts: Counts) -> list[Bump]:
     return [Bump(kind, f"attempt {newest.number} waits since {view.now_s - newest.first_s} s")]
 
 
-def _resend_due(view: View, attempt: Attempt) -> bool:
+def _resend_due(view: sight.View, attempt: sight.Attempt) -> bool:
     return not attempt.sends or view.now_s >= attempt.last_s + view.timing.resend_after_s
 
 
-def _again(view: View) -> Timer:
+def _again(view: sight.View) -> Timer:
     return Timer(view.now_s + view.timing.poll_s)

@@ -12,7 +12,7 @@ import re
 from collections.abc import Sequence
 from typing import TypeAlias
 
-from agent.delegations import fees, policy, tracker
+from agent.delegations import fees, policy, sight, tracker
 from agent.services import delegator, draft, following, nonce_audit, proving, refusals
 from domain import hashing, intent, transaction
 from kit import faults, logs, runtime
@@ -145,7 +145,7 @@ class ConfirmService:
         found = await self._the.node.blocks(sorted(heights))
         return following.Facts(standing, receipts, found, lie, self._prover.linked, self._prover.proofs)
 
-    async def _view(self, c: book.Connection, one: following.Open, facts: following.Facts) -> tracker.View:
+    async def _view(self, c: book.Connection, one: following.Open, facts: following.Facts) -> sight.View:
         return await following.view(c, one, facts, timing=self._the.timing, now_s=self._the.now())
 
     async def _next(

@@ -1,4 +1,4 @@
-"""An open intent as the tracker sees it. In: its rows, what the node said, our own index. Out: `tracker.View`.
+"""An open intent as the tracker sees it. In: its rows, what the node said, our own index. Out: `sight.View`.
 
 Reading only. The rows are read before the node is asked; the index's are read in the transaction that writes what follows.
 """
@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 
 import msgspec
 
-from agent.delegations import questions, tracker
+from agent.delegations import questions, sight, tracker
 from agent.services import delegator, proofs
 from domain import errors, transaction
 from indexers.chain import account
@@ -79,25 +79,25 @@ async def read(c: book.Connection, slot: slots.Slot) -> Open:
     )
 
 
-async def view(c: book.Connection, one: Open, facts: Facts, *, timing: delegator.Timing, now_s: int) -> tracker.View:
+async def view(c: book.Connection, one: Open, facts: Facts, *, timing: delegator.Timing, now_s: int) -> sight.View:
     heights = one.heights(facts.receipts)
     answered = facts.proofs.get(one.stored.id)
-    receipts = {tx.hash: _receipt(one, number, facts) for number, tx in one.signed.items()}
-    found = tracker.View(
+    receipts = {tx.hash: _receipt(one, number, facts) for number, tx in one.signed.items() if tx.hash in facts.receipts}
+    found = sight.View(
         state=one.stored.state,
         nonce=one.nonce,
         attempts=tuple(_attempt(one, item) for item in one.frozen),
         standing=None if one.standing is None else _standing(one.standing),
         receipts=receipts,
         canonical={number: facts.blocks[number].header.hash for number in heights if number in facts.blocks},
-        counts=tracker.Counts(
+        counts=sight.Counts(
             latest=facts.standing.count_latest,
             finalized=facts.standing.count_finalized,
             finalized_number=facts.standing.finalized,
             head=facts.standing.head.header.number,
         ),
         book=await _book(c, one, receipts, heights, facts, proof=None if answered is None else answered[1]),
-        timing=tracker.Timing(
+        timing=sight.Timing(
             resend_after_s=timing.resend_after_s,
             bump_after_s=timing.bump_after_s,
             poll_s=max(1, int(timing.poll_s)),
@@ -112,14 +112,14 @@ async def view(c: book.Connection, one: Open, facts: Facts, *, timing: delegator
     return msgspec.structs.replace(found, proof=answered[1])
 
 
-async def _settlement(c: book.Connection, one: Open) -> tracker.Settlement | None:
+async def _settlement(c: book.Connection, one: Open) -> sight.Settlement | None:
     """As it is in this transaction: the newest word counts."""
     said = await settling.settled(c, one.stored)
-    return None if said is None else tracker.Settlement(said.outcome, said.why, await settling.logged(c, one.stored.id))
+    return None if said is None else sight.Settlement(said.outcome, said.why, await settling.logged(c, one.stored.id))
 
 
-def _standing(item: inclusions.Inclusion) -> tracker.Inclusion:
-    return tracker.Inclusion(
+def _standing(item: inclusions.Inclusion) -> sight.Inclusion:
+    return sight.Inclusion(
         id=item.id,
         number=item.number,
         tx_hash=item.tx_hash,
@@ -132,10 +132,10 @@ def _standing(item: inclusions.Inclusion) -> tracker.Inclusion:
     )
 
 
-def _attempt(one: Open, item: attempts.Attempt) -> tracker.Attempt:
+def _attempt(one: Open, item: attempts.Attempt) -> sight.Attempt:
     signed = one.signed.get(item.number)
     sent = None if signed is None else one.broadcasts.get(signed.hash)
-    return tracker.Attempt(
+    return sight.Attempt(
         number=item.number,
         kind=item.kind,
         tip=item.unsigned.tip,
@@ -147,14 +147,14 @@ def _attempt(one: Open, item: attempts.Attempt) -> tracker.Attempt:
     )
 
 
-def _receipt(one: Open, number: int, facts: Facts) -> tracker.Receipt | None:
+def _receipt(one: Open, number: int, facts: Facts) -> sight.Receipt | None:
     """Its fee follows from the block's base fee and what was signed; what the node says was paid is not asked."""
     tx = one.signed[number].unsigned
     found = facts.receipts.get(one.signed[number].hash)
     if found is None:
         return None
     block = facts.blocks.get(found.block.number)
-    return tracker.Receipt(
+    return sight.Receipt(
         block_number=found.block.number,
         block_hash=found.block.hash,
         tx_index=found.tx_index,
@@ -168,12 +168,12 @@ def _receipt(one: Open, number: int, facts: Facts) -> tracker.Receipt | None:
 async def _book(
     c: book.Connection,
     one: Open,
-    receipts: Mapping[bytes, tracker.Receipt | None],
+    receipts: Mapping[bytes, sight.Receipt | None],
     heights: Collection[int],
     facts: Facts,
     *,
     proof: questions.Proof | None,
-) -> tracker.Book:
+) -> sight.Book:
     """Our own index, for the blocks in question."""
     final = await cursors.get(c, "finalized")
     canonical: dict[int, bytes] = {}
@@ -204,6 +204,6 @@ async def _book(
         decided = await decisions.for_intent(c, one.stored.id)
         first = min([item.block_number for item in decided], default=0)
         effects |= await outstanding.held_since(c, set(receipts), first=first)
-    return tracker.Book(
+    return sight.Book(
         finalized=None if final is None else final.number, canonical=canonical, effects=frozenset(effects)
     )

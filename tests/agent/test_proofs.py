@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from agent.delegations import tracker
+from agent.delegations import sight
 from devnet import staking
 from domain import hashing
 from kit import http
@@ -71,7 +71,7 @@ async def through(town: staking_belt.Town, desk: staking_belt.Desk, id: bytes, *
     for _ in range(rounds):
         await desk.run(1)
         await town.mine()
-        await desk.clock.advance(tracker.SETTLE_S / 6)
+        await desk.clock.advance(sight.SETTLE_S / 6)
     return await desk.way(id)
 
 

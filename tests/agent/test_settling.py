@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from domain import hashing, intent
-from store import attempts, commands, intents, reservations, settling
+from store import attempts, commands, inclusions, intents, reservations, settling
 from tests.agent import staking_belt
+from tests.agent.staking_belt import TIMING
 
 RECEIPT = "eth_getTransactionReceipt"
 
@@ -98,3 +101,86 @@ async def test_a_cancel_that_a_person_wants_of_what_needs_one_is_sent_and_mined(
         ] == ["original", "cancel"]
     await desk.until(id, "cancelled")
     assert await town.effects() == []
+
+
+@contextlib.asynccontextmanager
+async def made_up(town: staking_belt.Town, desk: staking_belt.Desk) -> AsyncIterator[tuple[bytes, dict[str, Any]]]:
+    """Sent, lost by the node, and shown by it as reverted in a block that became final: the block disproves it, a person has to act. What the
+    node says of its receipts from here on is in the dictionary."""
+    await town.client.call("evm_setAutomine", False)
+    reply: dict[str, Any] = {"result": None}
+    async with staking_belt.answering(town.url, RECEIPT, reply, when=lambda params: reply["result"] is not None) as url:
+        desk.endpoint.url = url
+        id = await desk.propose("a")
+        await desk.until(id, "pending", mine=False)
+        await drop(town, desk, id)
+        await town.mine()
+        async with desk.book.read() as c:
+            (tx,) = await attempts.signed_of(c, id)
+            (frozen,) = await attempts.of_intent(c, id)
+        head = await town.client.call("eth_getBlockByNumber", "latest", False)
+        reply["result"] = {
+            "transactionHash": hashing.hex0x(tx.hash), "transactionIndex": "0x0", "blockHash": head["hash"],
+            "blockNumber": head["number"], "from": hashing.hex0x(staking_belt.ADDRESS),
+            "to": hashing.hex0x(frozen.unsigned.to), "gasUsed": "0x5208", "status": "0x0", "logs": [], "type": "0x2",
+            "contractAddress": None,
+        }  # fmt: skip
+        for _ in range(20):
+            await desk.run(1)
+            await town.mine()
+            if await desk.state(id) == "needs_operator":
+                break
+        assert "does not hold the transaction" in (await desk.look(id)).why
+        for latch in await desk.latches():
+            await desk.clear(latch)
+        yield id, reply
+        desk.endpoint.url = town.url
+
+
+async def test_what_a_node_made_up_and_takes_back_is_sent_again_and_mined(
+    town: staking_belt.Town, desk: staking_belt.Desk
+) -> None:
+    async with made_up(town, desk) as (id, reply):
+        reply["result"] = None
+        await desk.clock.advance(TIMING.resend_after_s)
+        await desk.until(id, "final_ok")
+    assert await town.effects() == [staking_belt.ETHER]
+    async with desk.book.read() as c:
+        made, true = await inclusions.of_intent(c, id)
+    assert (made.status, made.orphaned_at_s is None) == (0, False)
+    assert (true.status, true.final_at_s is None) == (1, False)
+
+
+async def test_what_a_node_made_up_is_cancelled_for_a_person_when_it_takes_it_back(
+    town: staking_belt.Town, desk: staking_belt.Desk
+) -> None:
+    async with made_up(town, desk) as (id, reply):
+        reply["result"] = None
+        assert isinstance(await desk.cancel(id), commands.Done)
+        await desk.run(3)
+        await desk.until(id, "cancelled")
+    assert await town.effects() == []
+
+
+async def test_a_persons_word_ends_nothing_whose_bytes_can_be_mined_whatever_block_a_node_named(
+    town: staking_belt.Town, desk: staking_belt.Desk
+) -> None:
+    async with made_up(town, desk) as (id, reply):
+        for told in (reply["result"], None):
+            reply["result"] = told
+            assert isinstance(await say(desk, id, "superseded" if told else "final_no_effect"), commands.Done)
+            await desk.run(3)
+            stored = await desk.look(id)
+            assert stored.state == "needs_operator" and "waits until nonce 0 is used" in stored.why
+        await desk.clock.advance(TIMING.resend_after_s)
+        await desk.until(id, "final_ok")
+    assert await town.effects() == [staking_belt.ETHER]
+
+
+async def test_a_node_that_makes_it_up_again_changes_nothing(town: staking_belt.Town, desk: staking_belt.Desk) -> None:
+    async with made_up(town, desk) as (id, reply):
+        lie, way = reply["result"], await desk.way(id)
+        for told in (None, lie, None, lie):
+            reply["result"] = told
+            await desk.run(2)
+        assert await desk.way(id) == way and await desk.state(id) == "needs_operator"

@@ -12,13 +12,13 @@ from typing import Literal
 
 import msgspec
 
-from agent.delegations import fees, nonces, questions, tracker
+from agent.delegations import fees, nonces, questions, sight, tracker
 from domain import hashing
 from domain import intent as intents
 
 End = Literal["ok", "reverted", "no_effect"]
 CAPS = fees.Caps(max_fee=10_000, max_tip=1_000)
-TIMING = tracker.Timing(resend_after_s=30, bump_after_s=60, poll_s=2)
+TIMING = sight.Timing(resend_after_s=30, bump_after_s=60, poll_s=2)
 MARKET = fees.quote(fees.FeeHistory(100, (10,)), CAPS)
 
 
@@ -107,11 +107,11 @@ class Chain:
     def finalize(self, behind: int) -> None:
         self.final = max(self.final, self.head - behind)
 
-    def receipt(self, hash_: bytes) -> tracker.Receipt | None:
+    def receipt(self, hash_: bytes) -> sight.Receipt | None:
         for block in self.blocks:
             for index, mined in enumerate(block.mined):
                 if mined.tx.hash == hash_:
-                    return tracker.Receipt(block.number, block.hash, index, mined.status, 21_000, 1, mined.effect)
+                    return sight.Receipt(block.number, block.hash, index, mined.status, 21_000, 1, mined.effect)
         return None
 
     def settled(self, nonce: int) -> Mined | None:
@@ -127,9 +127,9 @@ class Row:
     number: int
     state: intents.State
     nonce: int
-    attempts: list[tracker.Attempt]
+    attempts: list[sight.Attempt]
     history: list[intents.State]
-    standing: tracker.Inclusion | None = None
+    standing: sight.Inclusion | None = None
     cancel: str | None = None
 
 
@@ -137,8 +137,8 @@ class Row:
 class Looked:
     """What the node said at one moment."""
 
-    counts: tracker.Counts | None
-    receipts: dict[bytes, tracker.Receipt | None]
+    counts: sight.Counts | None
+    receipts: dict[bytes, sight.Receipt | None]
 
 
 class Agent:
@@ -190,7 +190,7 @@ class Agent:
             return
         nonce = nonces.following(highest=max([row.nonce for row in self.rows], default=None), floor=found.floor)
         assert isinstance(MARKET, fees.Quote)
-        first = tracker.Attempt(0, "original", MARKET.tip, MARKET.max_fee)
+        first = sight.Attempt(0, "original", MARKET.tip, MARKET.max_fee)
         self.rows.append(Row(len(self.rows), "reserved", nonce, [first], ["reserved"]))
 
     def accept(self) -> None:
@@ -233,7 +233,7 @@ class Agent:
     def look(self, *, silent: bool, mute: set[int]) -> None:
         """Counts and receipts of one moment. `mute`: attempts by number whose receipt is not answered."""
         chain = self.chain
-        counts = tracker.Counts(
+        counts = sight.Counts(
             latest=chain.count(chain.head),
             finalized=chain.count(chain.final),
             finalized_number=chain.final,
@@ -246,7 +246,7 @@ class Agent:
         """With what was looked at, however long ago, and the blocks as they are now; `blind`: the node does not answer for blocks."""
         if self.looked is None:
             return
-        view = tracker.View(
+        view = sight.View(
             state=row.state,
             nonce=row.nonce,
             attempts=tuple(row.attempts),
@@ -293,7 +293,7 @@ class Agent:
             case tracker.Include():
                 found = output.receipt
                 assert row.standing is None
-                row.standing = tracker.Inclusion(
+                row.standing = sight.Inclusion(
                     next(self._ids),
                     output.number,
                     output.tx_hash,
@@ -317,7 +317,7 @@ class Agent:
                 offered = [(attempt.tip, attempt.max_fee) for attempt in row.attempts]
                 quote = fees.bump(offered, MARKET, CAPS, kind=output.kind)
                 if isinstance(quote, fees.Quote):
-                    row.attempts.append(tracker.Attempt(len(row.attempts), output.kind, quote.tip, quote.max_fee))
+                    row.attempts.append(sight.Attempt(len(row.attempts), output.kind, quote.tip, quote.max_fee))
             case tracker.Alarm():
                 self.latches.add(output.latch)
             case tracker.Say():
@@ -337,6 +337,6 @@ class Agent:
         self.book_blocks = list(self.chain.blocks)
         self.book_final = self.chain.final
 
-    def book(self) -> tracker.Book:
+    def book(self) -> sight.Book:
         known = [mined.tx.hash for block in self.book_blocks for mined in block.mined if mined.effect is not None]
-        return tracker.Book(self.book_final, {block.number: block.hash for block in self.book_blocks}, frozenset(known))
+        return sight.Book(self.book_final, {block.number: block.hash for block in self.book_blocks}, frozenset(known))

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.delegations import hints, tracker
+from agent.delegations import hints, sight
 
 SAID: list[tuple[str, str, hints.Hint]] = [
     ("geth", "already known", "already_known"),
@@ -69,5 +69,5 @@ def test_only_the_exact_word_counts_as_accepted() -> None:
 
 def test_the_tracker_has_no_way_in_for_a_hint() -> None:
     """Send errors are never verdicts."""
-    fields = {field.name for type_ in (tracker.View, tracker.Attempt) for field in msgspec.structs.fields(type_)}
+    fields = {field.name for type_ in (sight.View, sight.Attempt) for field in msgspec.structs.fields(type_)}
     assert not [name for name in fields if "hint" in name or "error" in name]

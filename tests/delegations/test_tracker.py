@@ -7,34 +7,34 @@ from typing import Any
 import msgspec
 import pytest
 
-from agent.delegations import questions, tracker
+from agent.delegations import questions, sight, tracker
 from domain import intent
 from tests.delegations.factory import NOW
 
 A, B, C = (bytes([n]) * 32 for n in (1, 2, 3))
 BLOCK, OTHER = b"\xbb" * 32, b"\xcc" * 32
-TIMING = tracker.Timing(resend_after_s=30, bump_after_s=60, poll_s=2)
+TIMING = sight.Timing(resend_after_s=30, bump_after_s=60, poll_s=2)
 AGAIN = tracker.Timer(NOW + 2)
-ORIGINAL = tracker.Attempt(0, "original", 10, 100, A, sends=1, first_s=NOW, last_s=NOW)
-BUMP = tracker.Attempt(1, "bump", 11, 110, B, sends=1, first_s=NOW, last_s=NOW)
-CANCEL = tracker.Attempt(1, "cancel", 11, 110, B, sends=1, first_s=NOW, last_s=NOW)
-RECEIPT = tracker.Receipt(10, BLOCK, 0, 1, 21_000, 5, effect=3)
-STANDING = tracker.Inclusion(7, 0, A, 10, BLOCK, 1, effect=3, tx_index=0, gas_used=21_000)
-UNUSED = tracker.Counts(latest=4, finalized=4, finalized_number=8, head=12)
-USED = tracker.Counts(latest=5, finalized=4, finalized_number=8, head=12)
-FINAL = tracker.Counts(latest=5, finalized=5, finalized_number=11, head=12)
-YOUNG = tracker.Book(finalized=8, canonical={10: BLOCK}, effects=frozenset({A, B}))
-NOTHING = tracker.Book(finalized=8, canonical={}, effects=frozenset())
-OLD = tracker.Book(finalized=10, canonical={10: BLOCK}, effects=frozenset({A, B}))
-NOTHING_OF_IT = tracker.Book(10, {10: BLOCK}, frozenset())
+ORIGINAL = sight.Attempt(0, "original", 10, 100, A, sends=1, first_s=NOW, last_s=NOW)
+BUMP = sight.Attempt(1, "bump", 11, 110, B, sends=1, first_s=NOW, last_s=NOW)
+CANCEL = sight.Attempt(1, "cancel", 11, 110, B, sends=1, first_s=NOW, last_s=NOW)
+RECEIPT = sight.Receipt(10, BLOCK, 0, 1, 21_000, 5, effect=3)
+STANDING = sight.Inclusion(7, 0, A, 10, BLOCK, 1, effect=3, tx_index=0, gas_used=21_000)
+UNUSED = sight.Counts(latest=4, finalized=4, finalized_number=8, head=12)
+USED = sight.Counts(latest=5, finalized=4, finalized_number=8, head=12)
+FINAL = sight.Counts(latest=5, finalized=5, finalized_number=11, head=12)
+YOUNG = sight.Book(finalized=8, canonical={10: BLOCK}, effects=frozenset({A, B}))
+NOTHING = sight.Book(finalized=8, canonical={}, effects=frozenset())
+OLD = sight.Book(finalized=10, canonical={10: BLOCK}, effects=frozenset({A, B}))
+NOTHING_OF_IT = sight.Book(10, {10: BLOCK}, frozenset())
 PROVEN = questions.Proven(10, BLOCK, "proven by block 10: transaction 0, status 0")
 WRONG = questions.Contradicted("block 10 proves something else")
 NO_PROOF = questions.Unavailable("the node has no blocks", NOW)
 
 
-def view(**changes: Any) -> tracker.View:
+def view(**changes: Any) -> sight.View:
     """A sent original on nonce 4 of which nothing is known yet."""
-    plain = tracker.View(
+    plain = sight.View(
         state="pending",
         nonce=4,
         attempts=(ORIGINAL,),
@@ -102,7 +102,7 @@ def test_a_transaction_that_waits_too_long_is_bumped() -> None:
 
 
 def test_a_transaction_behind_another_nonce_is_not_bumped() -> None:
-    behind = tracker.Counts(latest=3, finalized=3, finalized_number=8, head=12)
+    behind = sight.Counts(latest=3, finalized=3, finalized_number=8, head=12)
     assert bumps(now_s=NOW + 999, counts=behind) == []
 
 
@@ -127,12 +127,12 @@ def test_a_cancel_is_made_once() -> None:
 
 
 def test_what_was_reserved_and_never_signed_can_be_cancelled() -> None:
-    frozen = tracker.Attempt(0, "original", 10, 100)
+    frozen = sight.Attempt(0, "original", 10, 100)
     assert bumps(state="reserved", attempts=(frozen,), cancel="x") == ["cancel"]
 
 
 def test_an_original_that_was_given_up_is_never_signed() -> None:
-    frozen, cancel = tracker.Attempt(0, "original", 10, 100), tracker.Attempt(1, "cancel", 11, 110)
+    frozen, cancel = sight.Attempt(0, "original", 10, 100), sight.Attempt(1, "cancel", 11, 110)
     assert tracker.to_sign((frozen,)) == 0
     assert tracker.to_sign((frozen, cancel)) == 1
     assert tracker.to_sign((frozen, msgspec.structs.replace(cancel, hash=B))) is None
@@ -202,12 +202,12 @@ def test_an_effect_that_the_receipt_shows_and_the_book_holds_is_final() -> None:
 
 def test_finality_needs_the_books_own_hash_at_the_height() -> None:
     for canonical in ({10: OTHER}, {}):
-        assert ends(book=tracker.Book(10, canonical, frozenset({A}))) == []
+        assert ends(book=sight.Book(10, canonical, frozenset({A}))) == []
 
 
 @pytest.mark.parametrize("finalized", [None, 9])
 def test_finality_needs_the_books_own_cursor(finalized: int | None) -> None:
-    assert ends(book=tracker.Book(finalized, {10: BLOCK}, frozenset({A}))) == []
+    assert ends(book=sight.Book(finalized, {10: BLOCK}, frozenset({A}))) == []
 
 
 def test_a_revert_waits_for_finality_too() -> None:
@@ -246,14 +246,14 @@ def test_success_without_the_effect_is_no_success_and_alarms() -> None:
 
 
 def test_an_effect_that_the_book_does_not_hold_is_for_a_person() -> None:
-    lacking = tracker.Book(10, {10: BLOCK}, frozenset())
+    lacking = sight.Book(10, {10: BLOCK}, frozenset())
     assert ends(book=lacking) == ["needs_operator"]
     assert ends(book=lacking, state="needs_operator") == []
 
 
 @pytest.mark.parametrize("status", [0, 1])
 def test_a_cancel_that_mined_is_named_so_whatever_its_status(status: int) -> None:
-    by_cancel = tracker.Inclusion(7, 1, B, 10, BLOCK, status, None)
+    by_cancel = sight.Inclusion(7, 1, B, 10, BLOCK, status, None)
     assert ends(attempts=(ORIGINAL, CANCEL), standing=by_cancel, cancel="x", proof=PROVEN) == ["cancelled"]
 
 
@@ -279,7 +279,7 @@ def test_a_nonce_that_another_has_finally_supersedes_by_proof_and_alarms() -> No
 
 
 def test_a_proof_counts_only_by_a_block_that_the_book_has_as_final() -> None:
-    for book in (NOTHING, tracker.Book(9, {10: BLOCK}, frozenset()), tracker.Book(10, {10: OTHER}, frozenset())):
+    for book in (NOTHING, sight.Book(9, {10: BLOCK}, frozenset()), sight.Book(10, {10: OTHER}, frozenset())):
         assert moves(counts=FINAL, book=book, proof=PROVEN) == []
 
 
@@ -291,7 +291,7 @@ def test_however_long_a_nonce_looks_taken_without_a_proof_it_is_not_given_up() -
 
 
 def test_a_reserved_intent_that_was_never_signed_is_superseded_too() -> None:
-    unsigned: dict[str, Any] = {"attempts": (tracker.Attempt(0, "original", 10, 100),), "counts": FINAL}
+    unsigned: dict[str, Any] = {"attempts": (sight.Attempt(0, "original", 10, 100),), "counts": FINAL}
     assert moves(state="reserved", **unsigned, book=NOTHING_OF_IT, proof=PROVEN) == ["superseded"]
 
 
@@ -317,9 +317,9 @@ def ending(claim: dict[str, Any], **changes: Any) -> tuple[tracker.Output, ...]:
 @pytest.mark.parametrize(("claim", "latch"), ENDINGS)
 def test_no_node_is_believed_that_it_failed(claim: dict[str, Any], latch: str) -> None:
     assert ending(claim, now_s=NOW + 10**6) == (tracker.Timer(NOW + 10**6 + 2),)
-    said = ending(claim, proof=NO_PROOF, now_s=NOW + tracker.SETTLE_S - 1)
+    said = ending(claim, proof=NO_PROOF, now_s=NOW + sight.SETTLE_S - 1)
     assert [type(output) for output in said] == [tracker.Say, tracker.Timer]
-    late = ending(claim, proof=NO_PROOF, now_s=NOW + tracker.SETTLE_S)
+    late = ending(claim, proof=NO_PROOF, now_s=NOW + sight.SETTLE_S)
     assert [output.to for output in late if isinstance(output, tracker.Move)] == ["needs_operator"]
     assert "the node has no blocks" in next(output.why for output in late if isinstance(output, tracker.Move))
 
@@ -338,6 +338,92 @@ def test_what_a_block_proves_is_kept_in_the_reason(claim: dict[str, Any], latch:
     assert PROVEN.why in why
 
 
+@pytest.mark.parametrize(("claim", "latch"), ENDINGS)
+def test_what_a_block_disproves_is_put_aside_when_the_node_shows_it_no_longer(
+    claim: dict[str, Any], latch: str
+) -> None:
+    given: dict[str, Any] = {"receipts": {A: None, B: None}, "counts": UNUSED, "proof": WRONG}
+    found = ending(claim, **given, state="needs_operator")
+    assert [type(output) for output in found] == [tracker.Orphan, tracker.Timer]
+    found = ending(claim, **given)
+    assert [type(output) for output in found][:3] == [tracker.Orphan, tracker.Move, tracker.Resend]
+    assert [output.to for output in found if isinstance(output, tracker.Move)] == ["pending"]
+    assert ending(claim, **given | {"receipts": {}}, state="needs_operator") == (AGAIN,), "silence takes nothing back"
+
+
+@pytest.mark.parametrize("proof", [None, NO_PROOF])
+@pytest.mark.parametrize("effect", [None, 3])
+def test_an_inclusion_leaves_when_the_nonce_is_unused_in_a_final_block_above_it(
+    proof: questions.Proof | None, effect: int | None
+) -> None:
+    denied = sight.Counts(latest=4, finalized=4, finalized_number=10, head=12)
+    given: dict[str, Any] = {"standing": msgspec.structs.replace(STANDING, effect=effect), "receipts": {A: None}}
+    given |= {"book": NOTHING_OF_IT, "proof": proof}
+    found = included(**given, counts=denied)
+    assert [type(output) for output in found] == [tracker.Orphan, tracker.Move, tracker.Resend, tracker.Timer]
+    for counts in (
+        msgspec.structs.replace(denied, finalized_number=9),
+        msgspec.structs.replace(denied, finalized=5),
+        msgspec.structs.replace(denied, finalized_number=None),
+        msgspec.structs.replace(denied, head=9),
+    ):
+        assert not [output for output in included(**given, counts=counts) if isinstance(output, tracker.Orphan)]
+    with_log = included(**given | {"book": OLD}, counts=denied)
+    assert not [output for output in with_log if isinstance(output, tracker.Orphan)], "the index has a word in it"
+
+
+def test_what_a_block_disproved_is_not_taken_from_a_node_that_shows_it_again() -> None:
+    again = msgspec.structs.replace(RECEIPT, status=0, effect=None)
+    given: dict[str, Any] = {"state": "needs_operator", "receipts": {A: again}, "book": NOTHING_OF_IT}
+    asked = tracker.question(view(**given))
+    assert isinstance(asked, questions.Mined) and asked.status == 0
+    assert moves(**given, proof=WRONG) == []
+    assert bumps(**given, proof=WRONG, cancel="x") == ["cancel"], "meanwhile it is what waits"
+    assert moves(**given, proof=PROVEN) == ["included"]
+
+
+def test_an_effect_that_the_book_does_not_hold_is_asked_of_its_block() -> None:
+    given: dict[str, Any] = {"state": "needs_operator", "standing": STANDING, "receipts": {A: RECEIPT}}
+    asked = tracker.question(view(**given, book=NOTHING_OF_IT))
+    assert isinstance(asked, questions.Mined) and asked.effect == 3
+    gone = tracker.next(view(**given | {"receipts": {A: None}}, book=NOTHING_OF_IT, proof=WRONG))
+    assert isinstance(gone[0], tracker.Orphan)
+
+
+def test_a_persons_word_is_weighed_against_the_proof_of_what_the_node_shows() -> None:
+    again = msgspec.structs.replace(RECEIPT, status=0, effect=None)
+    given: dict[str, Any] = {"receipts": {A: again}, "counts": FINAL, "book": NOTHING_OF_IT, "proof": WRONG}
+    assert settled("final_reverted", **given) == []
+    assert settled("superseded", **given) == [tracker.Move("superseded", "olga: seen in an explorer")]
+
+
+# --- above the node's head ---
+
+FAR = msgspec.structs.replace(RECEIPT, block_number=10**12)
+
+
+def test_a_receipt_above_the_nodes_head_is_not_taken() -> None:
+    given: dict[str, Any] = {"receipts": {A: FAR}, "canonical": {10**12: BLOCK}}
+    assert tracker.next(view(**given, counts=USED)) == (AGAIN,)
+    assert moves(**given, counts=msgspec.structs.replace(USED, head=10**12)) == ["included"]
+
+
+@pytest.mark.parametrize("state", ["included", "needs_operator"])
+@pytest.mark.parametrize("told", [None, FAR])
+def test_an_invented_height_holds_an_intent_no_longer_than_a_backend_may_be_behind(
+    state: intent.State, told: sight.Receipt | None
+) -> None:
+    standing = msgspec.structs.replace(STANDING, block_number=10**12)
+    given: dict[str, Any] = {"state": state, "standing": standing, "receipts": {A: told}, "canonical": {}}
+    given |= {"since_s": NOW, "counts": UNUSED}
+    assert included(**given, now_s=NOW + sight.SETTLE_S - 1) == (tracker.Timer(NOW + sight.SETTLE_S + 1),)
+    found = included(**given, now_s=NOW + sight.SETTLE_S)
+    assert isinstance(found[0], tracker.Orphan)
+    assert [output.to for output in found if isinstance(output, tracker.Move)] == ["pending"][state != "included" :]
+    silent = included(**given | {"receipts": {}}, now_s=NOW + sight.SETTLE_S)
+    assert not [output for output in silent if isinstance(output, tracker.Orphan)]
+
+
 def test_a_disproven_inclusion_goes_when_the_node_shows_another() -> None:
     cancelled = msgspec.structs.replace(STANDING, number=1, tx_hash=B, effect=None)
     told = {A: RECEIPT, B: None}
@@ -347,11 +433,11 @@ def test_a_disproven_inclusion_goes_when_the_node_shows_another() -> None:
 
 
 def test_a_height_that_the_book_keeps_no_block_of_is_linked_to_first() -> None:
-    unkept = tracker.Book(12, {}, frozenset({A}))
+    unkept = sight.Book(12, {}, frozenset({A}))
     given: dict[str, Any] = {"state": "included", "standing": STANDING, "receipts": {A: RECEIPT}, "counts": USED}
     assert tracker.question(view(**given, book=unkept)) == questions.Link(10)
     assert tracker.question(view(**given, book=OLD)) is None, "that it worked is proven by the index"
-    late = included(book=unkept, proof=NO_PROOF, now_s=NOW + tracker.SETTLE_S)
+    late = included(book=unkept, proof=NO_PROOF, now_s=NOW + sight.SETTLE_S)
     assert [output.to for output in late if isinstance(output, tracker.Move)] == ["needs_operator"]
 
 
@@ -428,7 +514,7 @@ def test_the_cancel_of_what_waits_for_a_person_is_bumped() -> None:
 
 
 @pytest.mark.parametrize("counts", [USED, FINAL])
-def test_a_used_nonce_is_not_cancelled_for_a_person(counts: tracker.Counts) -> None:
+def test_a_used_nonce_is_not_cancelled_for_a_person(counts: sight.Counts) -> None:
     found = tracker.next(view(state="needs_operator", cancel="x", counts=counts))
     assert not [item for item in found if isinstance(item, tracker.Bump)]
 
@@ -438,13 +524,13 @@ def test_a_used_nonce_is_not_cancelled_for_a_person(counts: tracker.Counts) -> N
 
 def settled(outcome: intent.Outcome = "final_reverted", *, logged: bool = False, **changes: Any) -> list[Any]:
     """What follows at once, without timers, resends and what the intent says."""
-    said = tracker.Settlement(outcome, "olga: seen in an explorer", logged)
+    said = sight.Settlement(outcome, "olga: seen in an explorer", logged)
     found = tracker.next(view(**{"state": "needs_operator", "settle": said, "since_s": NOW, **changes}))
     return [item for item in found if not isinstance(item, tracker.Timer | tracker.Resend | tracker.Say)]
 
 
 def says(**changes: Any) -> list[str]:
-    said = tracker.Settlement("final_reverted", "olga: x", logged=changes.pop("logged", False))
+    said = sight.Settlement("final_reverted", "olga: x", logged=changes.pop("logged", False))
     found = tracker.next(view(**{"state": "needs_operator", "settle": said, "since_s": NOW, **changes}))
     return [item.why for item in found if isinstance(item, tracker.Say)]
 
@@ -455,9 +541,9 @@ def test_a_person_settles_what_the_chain_cannot_show_once_its_nonce_is_used_for_
 
 
 @pytest.mark.parametrize(
-    "counts", [None, UNUSED, USED, tracker.Counts(latest=5, finalized=5, finalized_number=11, head=9)]
+    "counts", [None, UNUSED, USED, sight.Counts(latest=5, finalized=5, finalized_number=11, head=9)]
 )
-def test_nobody_settles_what_could_still_be_mined(counts: tracker.Counts | None) -> None:
+def test_nobody_settles_what_could_still_be_mined(counts: sight.Counts | None) -> None:
     assert settled(counts=counts) == []
     assert "waits until nonce 4 is used in a final block" in says(counts=counts)[0]
 
@@ -492,7 +578,7 @@ def test_what_stands_is_settled_when_its_block_is_final_in_the_book() -> None:
 @pytest.mark.parametrize("proof", [None, WRONG, NO_PROOF])
 @pytest.mark.parametrize("status", [0, 1])
 def test_nobody_settles_while_our_bytes_can_be_mined_because_the_block_is_final_that_a_node_once_named(
-    outcome: intent.Outcome, counts: tracker.Counts | None, proof: questions.Proof | None, status: int
+    outcome: intent.Outcome, counts: sight.Counts | None, proof: questions.Proof | None, status: int
 ) -> None:
     invented = msgspec.structs.replace(STANDING, status=status, effect=None)
     told = {A: msgspec.structs.replace(RECEIPT, status=status, effect=None)}
@@ -517,19 +603,19 @@ def test_what_left_for_itself_is_not_settled() -> None:
 @pytest.mark.parametrize("standing", [None, STANDING], ids=["", "standing"])
 @pytest.mark.parametrize("receipts", [{}, {A: None, B: None}, {A: RECEIPT}, {A: RECEIPT, B: RECEIPT}])
 def test_no_facts_lead_to_a_move_that_the_machine_has_not(
-    state: intent.State, counts: tracker.Counts | None, standing: tracker.Inclusion | None, receipts: dict[bytes, Any]
+    state: intent.State, counts: sight.Counts | None, standing: sight.Inclusion | None, receipts: dict[bytes, Any]
 ) -> None:
     """Standing inclusions belong to included intents and to those that wait for a person."""
     if standing is not None and state not in ("included", "needs_operator"):
         return
     attempts = (msgspec.structs.replace(ORIGINAL, hash=None),) if state == "reserved" else (ORIGINAL, BUMP)
     for canonical in ({}, {10: BLOCK}, {10: OTHER}):
-        for book in (YOUNG, OLD, tracker.Book(None, {}, frozenset()), tracker.Book(11, {10: BLOCK}, frozenset())):
+        for book in (YOUNG, OLD, sight.Book(None, {}, frozenset()), sight.Book(11, {10: BLOCK}, frozenset())):
             now = state
             found = view(
                 state=state, counts=counts, standing=standing, receipts=receipts, canonical=canonical, book=book,
                 attempts=attempts, cancel="x", now_s=NOW + 999,
-                settle=tracker.Settlement("superseded", "x", logged=False),
+                settle=sight.Settlement("superseded", "x", logged=False),
             )  # fmt: skip
             for output in tracker.next(found):
                 if isinstance(output, tracker.Move):
