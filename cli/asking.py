@@ -161,32 +161,36 @@ def load(args: argparse.Namespace) -> settings.AgentSettings:
 def agent(args: argparse.Namespace, loaded: settings.AgentSettings | None = None) -> Agent:
     """The running agent of these settings, with the caller's token if one is named."""
     loaded = loaded or load(args)
-    trust = None if loaded.web.tls is None else _trust(args, loaded.web.tls)
-    return Agent(base(loaded), token=_token(args), trust=trust, insecure=args.insecure_http)
+    trusted = None if loaded.web.tls is None else trust(args, loaded.web.tls)
+    return Agent(base(loaded), token=_token(args), trust=trusted, insecure=args.insecure_http)
 
 
-def _trust(args: argparse.Namespace, served: settings.TlsSection) -> ssl.SSLContext:
+def trust(args: argparse.Namespace, served: settings.TlsSection) -> ssl.SSLContext:
     """The authority that was named, or just the one certificate: then its names do not matter, since it is known."""
     named: Path | None = args.ca_file
     try:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # trusts nobody yet
         if named is not None:
-            context = ssl.create_default_context(cafile=str(named))
+            context.load_verify_locations(cafile=named)
         else:
             # The first one of the file alone: the issuers behind it would vouch for strangers too.
-            context = ssl.create_default_context(cadata=_first(served.certificate_file.read_text(encoding="ascii")))
+            context.load_verify_locations(cadata=_first(served.certificate_file))
             context.check_hostname = False
             context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
         if args.certificate_file is not None:
             context.load_cert_chain(args.certificate_file, args.key_file)
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise errors.BadConfig("a certificate file cannot be used", value=str(error)) from None
     return context
 
 
-def _first(pem: str) -> str:
-    """The first certificate of a chain, which is the server's own."""
-    head, end, _ = pem.partition("-----END CERTIFICATE-----")
-    return head[max(0, head.find("-----BEGIN CERTIFICATE-----")) :] + end
+def _first(file: Path) -> str:
+    """The first certificate of a chain, which is the server's own. What stands around it is of no meaning, whatever its letters."""
+    head, end, _ = file.read_text(encoding="latin-1").partition("-----END CERTIFICATE-----")
+    begin = head.rfind("-----BEGIN CERTIFICATE-----")
+    if begin < 0 or not end:
+        raise errors.BadConfig("the file holds no certificate", value=str(file), cure="is it being renewed right now?")
+    return head[begin:] + end
 
 
 def _token(args: argparse.Namespace) -> str | None:

@@ -58,11 +58,14 @@ class Bell:
 
 
 class Clock(Protocol):
-    """Where time comes from. `now` is unix seconds, `monotonic` only ever grows."""
+    """Where time comes from. `now` is unix seconds, `monotonic` only ever grows, `awake` with it but while the machine sleeps: what `sleep`
+    counts."""
 
     def now(self) -> float: ...
 
     def monotonic(self) -> float: ...
+
+    def awake(self) -> float: ...
 
     async def sleep(self, seconds: float) -> None: ...
 
@@ -80,6 +83,9 @@ class SystemClock:
     def monotonic(self) -> float:
         return time.clock_gettime(_MONOTONIC)
 
+    def awake(self) -> float:
+        return time.monotonic()
+
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
 
@@ -96,6 +102,9 @@ class ManualClock:
         return self._start + self._elapsed
 
     def monotonic(self) -> float:
+        return self._elapsed
+
+    def awake(self) -> float:
         return self._elapsed
 
     @property
@@ -173,14 +182,14 @@ class HasCursor(Protocol):
 
 
 class ServiceState(msgspec.Struct):
-    """What health, readiness, metrics and the status page show of one service. Times are monotonic seconds. `failures` counts towards
+    """What health, readiness, metrics and the status page show of one service. Times are seconds of `Clock.awake`. `failures` counts towards
     latching, `in_a_row` failed steps of any kind since the last good one."""
 
     name: str
     status: Status = "starting"
     reason: str = ""
-    last_step_monotonic: float | None = None
-    next_due_monotonic: float | None = None
+    last_step: float | None = None
+    next_due: float | None = None
     failures: int = 0
     in_a_row: int = 0
     steps: int = 0
@@ -226,9 +235,9 @@ class Supervisor:
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop` is set or an error ends the process (which is then raised). The current steps get `shutdown_s` to finish;
         cancelling this call cancels them at once."""
-        start = self._clock.monotonic()
+        start = self._clock.awake()
         for state in self.states.values():
-            state.next_due_monotonic = start
+            state.next_due = start
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(self._serve(service), name=service.name) for service in self._services]
             await _first(stop.wait(), self._stopping.wait())
@@ -246,9 +255,9 @@ class Supervisor:
 
     def stuck(self) -> list[str]:
         """Services that neither stepped nor wait with a deadline still ahead: empty while the process is alive."""
-        now = self._clock.monotonic()
+        now = self._clock.awake()
         running = (s for s in self.states.values() if s.status not in ("latched", "stopped"))
-        return [s.name for s in running if s.next_due_monotonic is not None and now > s.next_due_monotonic + GRACE_S]
+        return [s.name for s in running if s.next_due is not None and now > s.next_due + GRACE_S]
 
     async def _serve(self, service: Service) -> None:
         state = self.states[service.name]
@@ -256,8 +265,8 @@ class Supervisor:
         failed_at: Hashable = None
         try:
             while not (self._stopping.is_set() or state.latched):
-                started = self._clock.monotonic()
-                state.next_due_monotonic = started + STEP_LIMIT_S
+                started = self._clock.awake()
+                state.next_due = started + STEP_LIMIT_S
                 try:
                     wait_s = await service.step()
                 except errors.Transient as error:
@@ -273,7 +282,7 @@ class Supervisor:
                 else:
                     self._succeed(state, backoff)
                 self._measure(state, started)
-                state.next_due_monotonic = self._clock.monotonic() + wait_s
+                state.next_due = self._clock.awake() + wait_s
                 if not state.latched:
                     await self._pause(service, wait_s)
         finally:
@@ -289,8 +298,8 @@ class Supervisor:
         await _first(service.bell.wait(None), self._clock.sleep(wait_s))
 
     def _measure(self, state: ServiceState, started: float) -> None:
-        now = self._clock.monotonic()
-        state.last_step_monotonic = now
+        now = self._clock.awake()
+        state.last_step = now
         state.steps += 1
         state.step_seconds_total += now - started
         if self._on_step is not None:

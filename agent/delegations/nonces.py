@@ -23,7 +23,8 @@ class View(msgspec.Struct, frozen=True):
 
     `highest` is the highest nonce of any slot of the book, `open` the nonces of slots whose intent is not final, `unsigned` those of them
     that nothing was ever signed for, `settled` the highest nonce that the book has seen final on chain. `accepted` is the floor that a
-    person accepted last. `restored`: the book was put back from a backup and nobody has accepted that yet. `exclusive`: nobody else may
+    person accepted last, offered when the index was at height `offered_at`; `final_height` is the block of the count at `finalized`.
+    `restored`: the book was put back from a backup and nobody has accepted that yet. `exclusive`: nobody else may
     have held the account, as there is no lease."""
 
     latest: int
@@ -34,6 +35,8 @@ class View(msgspec.Struct, frozen=True):
     unsigned: tuple[int, ...] = ()
     settled: int | None = None
     accepted: int | None = None
+    offered_at: int | None = None
+    final_height: int | None = None
     restored: bool = False
     exclusive: bool = True
 
@@ -86,12 +89,20 @@ def audit(view: View) -> Audit:
         )
     if view.settled is not None and count <= view.settled:
         return Behind(f"the node counts {count} transactions, nonce {view.settled} was final already: it is behind")
+    if view.accepted is not None and max(count, view.pending) < view.accepted and not _outlived(view):
+        why = f"the node counts {count} transactions, {view.accepted} were accepted as made: it is behind"
+        return Behind(f"{why}, unless a final block above {view.offered_at} says so too")
     return _foreign(view, count, floor) or _gap(view) or Ok(floor)
 
 
 def following(*, highest: int | None, floor: int) -> int:
     """The nonce of the next slot."""
     return floor if highest is None else max(highest + 1, floor)
+
+
+def _outlived(view: View) -> bool:
+    """Whether a count below what was accepted is of a block from after it, and final: then what was offered was a wrong answer."""
+    return view.offered_at is None or (view.final_height is not None and view.final_height > view.offered_at)
 
 
 def _foreign(view: View, count: int, floor: int) -> Foreign | Behind | None:

@@ -21,6 +21,8 @@ POINTS = ("audit.before_latch", "audit.after_latch")
 
 FLOOR = "submit.floor"
 """The cursor that keeps which floor the latch that was set last would accept, for a chain and an account."""
+OFFERED = ":at"
+"""And the cursor that keeps how far our index was then."""
 log = logs.logger()
 
 
@@ -69,6 +71,7 @@ class NonceAudit:
         set_ = {latch.name for latch in await latches.active(c)}
         # What a latch offered to accept is accepted once a person has cleared it.
         offered = None if set_ & {nonces.FOREIGN, nonces.RESTORED} else await cursors.get(c, self._floor)
+        at = None if offered is None else await cursors.get(c, self._floor + OFFERED)
         return nonces.View(
             latest=standing.count_latest,
             pending=standing.count_pending,
@@ -78,6 +81,8 @@ class NonceAudit:
             unsigned=ours.unsigned,
             settled=ours.settled,
             accepted=None if offered is None else offered.number,
+            offered_at=None if at is None else at.number,
+            final_height=standing.finalized,
             restored=await backup.restored(c) is not None,
             exclusive=self._exclusive,
         )
@@ -89,6 +94,9 @@ class NonceAudit:
                 return
             if floor is not None:
                 await cursors.put(c, self._floor, cursors.Cursor(floor, hashing.ZERO32, 0))
+                if (indexed := await cursors.get(c, "index")) is not None:
+                    at = cursors.Cursor(indexed.number, indexed.hash, 0)
+                    await cursors.put(c, self._floor + OFFERED, at)
         faults.point("audit.after_latch")
         log.error("submit.latched", latch=name, error=why)
 

@@ -516,3 +516,28 @@ async def test_a_stale_lease_token_cannot_be_written(town: staking_belt.Town, de
     id = await desk.propose("b")
     await desk.run(3)
     assert "stale" in (await desk.look(id)).why and await town.count("pending") == 1
+
+
+async def test_a_backend_that_is_behind_gives_out_no_nonce_that_a_person_accepted_as_used(
+    town: staking_belt.Town, tmp_path: Path
+) -> None:
+    async with staking_belt.desk(town, tmp_path / "book.db") as desk:
+        first = await desk.propose("first")
+        await desk.until(first, "final_ok")
+        for nonce in (1, 2):
+            await town.foreign(nonce)
+        await town.mine()
+        await desk.clock.advance(60)
+        await desk.run(3)
+        assert "submit.nonces" in await desk.latches()
+        await desk.clear("submit.nonces")
+        async with staking_belt.answering(town.url, "eth_getTransactionCount", change=lambda _: "0x1") as url:
+            desk.endpoint.url = url
+            second = await desk.propose("second")
+            await desk.step(desk.decide)
+            stored = await desk.look(second)
+            assert stored.state == "new" and "behind" in stored.why, stored.why
+        desk.endpoint.url = town.url
+        await desk.clock.advance(60)
+        await desk.until(second, "final_ok")
+        assert await desk.latches() == [] and await town.count() == 4

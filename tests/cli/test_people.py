@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import stat
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from cli import amounts, asking, main
+from config import settings
 from domain import errors, hashing
 from kit import tls
 from store import book, commands, latches, principals
@@ -330,6 +332,26 @@ async def test_probes_are_asked_without_a_token(
     asked = [part.partition(b" HTTP")[0] for part in listener.heard.split(b"GET ")[1:] if token.encode() in part]
     assert asked == [b"/status"]
     capsys.readouterr()
+
+
+@pytest.mark.parametrize("text", ["", "-----BEGIN CERTIFICATE-----\n", "-----END CERTIFICATE-----\n", "no certificate"])
+def test_a_certificate_file_that_is_being_written_makes_the_console_trust_nobody(stopped: Path, text: str) -> None:
+    """An empty one would otherwise have meant every authority of the system, and any name."""
+    pem = stopped / "empty.pem"
+    pem.write_text(text)
+    served = settings.TlsSection(certificate_file=pem, key_file=pem)
+    args = argparse.Namespace(ca_file=None, certificate_file=None, key_file=None)
+    with pytest.raises(errors.BadConfig, match="holds no certificate"):
+        asking.trust(args, served)
+
+
+def test_words_around_a_certificate_mean_nothing_to_the_console(stopped: Path) -> None:
+    served = certificates.Authority(stopped).issue("agent")
+    pem = stopped / "commented.pem"
+    pem.write_text("Zürich -----BEGIN\n" + served.certificate.read_text() + "ß\n", encoding="utf-8")
+    args = argparse.Namespace(ca_file=None, certificate_file=None, key_file=None)
+    context = asking.trust(args, settings.TlsSection(certificate_file=pem, key_file=pem))
+    assert context.cert_store_stats()["x509"] == 1
 
 
 async def test_over_tls_the_console_trusts_the_certificate_in_the_settings_and_no_other(

@@ -81,6 +81,13 @@ def test_a_free_nonce_below_one_of_ours_is_a_gap() -> None:
     assert audited(latest=5, highest=7, open=(6, 7)) == nonces.Gap((5,), "nonce 5 is free, and 7 waits behind it")
 
 
+def test_a_node_that_counts_less_than_was_accepted_is_waited_for_until_a_final_block_from_after_says_so_too() -> None:
+    behind = audited(latest=5, highest=4, accepted=9, offered_at=100, final_height=90)
+    assert isinstance(behind, nonces.Behind) and "accepted" in behind.why
+    assert isinstance(audited(latest=5, highest=4, accepted=9, offered_at=100), nonces.Behind)
+    assert audited(latest=5, highest=4, accepted=9, offered_at=100, final_height=101) == nonces.Ok(5)
+
+
 def test_what_a_person_accepted_is_no_gap_while_the_pool_has_it() -> None:
     assert audited(latest=5, pending=7, highest=7, open=(7,), accepted=7) == nonces.Ok(8)
     dropped = audited(latest=5, pending=5, highest=7, open=(7,), accepted=7)

@@ -46,8 +46,8 @@ class Running:
 
 
 @asynccontextmanager
-async def running(*services: runtime.Service) -> AsyncIterator[Running]:
-    clock = runtime.ManualClock()
+async def running(*services: runtime.Service, clock: runtime.ManualClock | None = None) -> AsyncIterator[Running]:
+    clock = clock or runtime.ManualClock()
     supervisor = runtime.Supervisor(services, clock=clock, rng=random.Random(1))
     stop = asyncio.Event()
     task = asyncio.create_task(supervisor.run(stop))
@@ -110,7 +110,7 @@ async def test_a_transient_error_backs_off_and_recovers() -> None:
     async with running(service) as run:
         state = run.supervisor.states["a"]
         assert (state.status, state.reason) == ("degraded", "the node is away")
-        first = state.next_due_monotonic
+        first = state.next_due
         assert first is not None and 0.25 <= first <= 0.5
         await run.clock.advance(60)
         assert (state.status, state.reason, state.failures_total) == ("ok", "", 4)
@@ -290,3 +290,26 @@ def test_backoff_grows_to_its_cap_and_starts_again() -> None:
 def test_the_machines_clock_goes_on_while_the_machine_sleeps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "clock_gettime", {time.CLOCK_BOOTTIME: 5000.0, time.CLOCK_MONOTONIC: 40.0}.__getitem__)
     assert runtime.SystemClock().monotonic() == 5000.0
+
+
+async def test_a_machine_that_slept_has_no_stuck_services() -> None:
+    """What waits is woken later by the time that the machine slept, so that time counts for nobody."""
+
+    class Sleepy(runtime.ManualClock):
+        slept_s = 0.0
+
+        def monotonic(self) -> float:
+            return super().monotonic() + self.slept_s
+
+    clock = Sleepy()
+    async with running(Scripted("a", 500.0), clock=clock) as run:
+        clock.slept_s = 86_400
+        assert run.supervisor.stuck() == []
+        run.supervisor.states["a"].next_due = -runtime.GRACE_S - 1
+        assert run.supervisor.stuck() == ["a"]
+
+
+def test_the_time_awake_is_what_waiting_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "clock_gettime", {time.CLOCK_BOOTTIME: 5000.0, time.CLOCK_MONOTONIC: 40.0}.__getitem__)
+    monkeypatch.setattr(time, "monotonic", lambda: 40.0)
+    assert runtime.SystemClock().awake() == 40.0

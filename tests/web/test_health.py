@@ -101,7 +101,7 @@ async def test_a_reason_never_shows_a_key(world: World) -> None:
 
 async def test_a_hung_step_is_not_alive(world: World) -> None:
     assert (await world.get("/healthz"))[0] == 200
-    world.supervisor.states["index"].next_due_monotonic = 10.0
+    world.supervisor.states["index"].next_due = 10.0
     await world.clock.advance(10.0 + runtime.GRACE_S + 1)
     status, _, body = await world.get("/healthz")
     assert (status, json.loads(body)) == (503, {"alive": False, "stuck": ["index"]})
