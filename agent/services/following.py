@@ -82,6 +82,7 @@ async def read(c: book.Connection, slot: slots.Slot) -> Open:
 async def view(c: book.Connection, one: Open, facts: Facts, *, timing: delegator.Timing, now_s: int) -> sight.View:
     heights = one.heights(facts.receipts)
     answered = facts.proofs.get(one.stored.id)
+    # A hash whose receipt cannot be true was not answered: that is not the same as an answer that there is none.
     receipts = {tx.hash: _receipt(one, number, facts) for number, tx in one.signed.items() if tx.hash in facts.receipts}
     found = sight.View(
         state=one.stored.state,
@@ -203,7 +204,7 @@ async def _book(
         # The nonce is used, and the node knows none of ours: our own index has a word in that too.
         decided = await decisions.for_intent(c, one.stored.id)
         first = min([item.block_number for item in decided], default=0)
-        effects |= await outstanding.held_since(c, set(receipts), first=first)
+        effects |= await outstanding.held_since(c, {tx.hash for tx in one.signed.values()}, first=first)
     return sight.Book(
         finalized=None if final is None else final.number, canonical=canonical, effects=frozenset(effects)
     )

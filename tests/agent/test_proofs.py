@@ -256,3 +256,28 @@ async def test_an_effect_whose_log_the_receipt_leaves_out_is_not_given_up(
     desk.endpoint.url = town.url
     await desk.until(id, "final_ok")
     assert await town.effects() == [ETHER]
+
+
+async def test_a_receipt_that_cannot_be_true_is_no_answer_that_there_is_none(
+    town: staking_belt.Town, desk: staking_belt.Desk
+) -> None:
+    """Or a mined cancel would look like another's transaction: nothing is given up, nothing is asked of a block, and the truth still counts."""
+    id = await desk.propose("given up")
+    await desk.step(desk.decide)
+    await desk.cancel(id)
+    await desk.run(2)
+    await town.mine()
+    await town.finalize()
+
+    def bent(receipt: Json) -> Json:
+        return None if receipt is None else receipt | {"contractAddress": "0x" + "00" * 20}
+
+    async with staking_belt.answering(town.url, "eth_getTransactionReceipt", change=bent) as url:
+        desk.endpoint.url = url
+        for _ in range(3):
+            await desk.clock.advance(tracker.SETTLE_S)
+            await desk.step(desk.index)
+            await desk.step(desk.confirm)
+        assert await desk.state(id) == "pending" and await desk.latches() == []
+    desk.endpoint.url = town.url
+    assert (await desk.until(id, "cancelled")).state == "cancelled"
