@@ -275,7 +275,7 @@ async def test_a_receipt_that_cannot_be_true_is_no_answer_that_there_is_none(
     async with staking_belt.answering(town.url, "eth_getTransactionReceipt", change=bent) as url:
         desk.endpoint.url = url
         for _ in range(3):
-            await desk.clock.advance(tracker.SETTLE_S)
+            await desk.clock.advance(sight.SETTLE_S)
             await desk.step(desk.index)
             await desk.step(desk.confirm)
         assert await desk.state(id) == "pending" and await desk.latches() == []
