@@ -144,6 +144,11 @@ async def signed_of(c: Connection, id: bytes) -> list[SignedTx]:
     return [_checked(row) for row in await c.rows(query)]
 
 
+async def owner(c: Connection, hash: bytes) -> bytes | None:
+    """The intent that this transaction was signed for, whether the rest can be read or not."""
+    return await c.scalar(sa.select(signed_tx.c.intent).where(signed_tx.c.hash == hash))
+
+
 async def by_hash(c: Connection, hash: bytes) -> SignedTx | None:
     """What of ours has this transaction hash."""
     query = (

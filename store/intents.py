@@ -113,12 +113,16 @@ async def in_states(
     return [_stored(row) for row in await c.rows(query)]
 
 
-async def due(c: Connection, states: Collection[State], now_s: float, limit: int) -> list[Stored]:
-    """Those whose timer has passed or that have none: longest waiting first, without a timer before all, then oldest first."""
+async def due(
+    c: Connection, states: Collection[State], now_s: float, limit: int, *, apart_from: Collection[bytes] = ()
+) -> list[bytes]:
+    """The ids of those whose timer has passed or that have none: longest waiting first, without a timer before all, then oldest first. Ids,
+    so that one that cannot be read is known by its name."""
     ready = sa.or_(progress.c.next_s.is_(None), progress.c.next_s <= int(now_s))
-    query = _select().where(progress.c.state.in_(sorted(states)), ready)
+    query = sa.select(progress.c.intent).join(intent, intent.c.id == progress.c.intent)
+    query = query.where(progress.c.state.in_(sorted(states)), ready, progress.c.intent.not_in(sorted(apart_from)))
     query = query.order_by(sa.func.coalesce(progress.c.next_s, -1), intent.c.position).limit(limit)
-    return [_stored(row) for row in await c.rows(query)]
+    return [row.intent for row in await c.rows(query)]
 
 
 async def move(
@@ -191,7 +195,10 @@ def _select() -> AnySelect:
 
 
 def _stored(row: AnyRow) -> Stored:
-    arguments = msgspec.json.decode(row.arguments, type=dict[str, str])
+    try:
+        arguments = msgspec.json.decode(row.arguments, type=dict[str, str])
+    except msgspec.MsgspecError:
+        arguments = dict[str, str]()  # nobody's: every action has some, or the hash is another
     what = Intent(row.chain_id, row.account, row.key, row.protocol, row.action, arguments)
     if what.id != row.id or what.payload_hash != row.payload_hash:
         raise errors.StoreError(

@@ -80,20 +80,28 @@ class DecideService:
 
     async def step(self) -> float:
         async with self._the.book.read() as c:
-            due = await intents.due(c, intent.UNSENT, self._the.now(), 1)
-            if not due:
-                return self._the.timing.poll_s
-            why = await self._early(c, due[0])
+            due = await intents.due(c, intent.UNSENT, self._the.now(), 1, apart_from=self._refused.all())
+        for id in due:
+            self._working = id
+            with self._refused.one(id):
+                await self._turn(id)
+        await self._refused.tell()
+        return 0.0 if due else self._the.timing.poll_s
+
+    async def _turn(self, id: bytes) -> None:
+        async with self._the.book.read() as c:
+            stored = await intents.get(c, id)
+            if stored is None:
+                return
+            why = await self._early(c, stored)
             # Before the node is asked: what is indexed while it answers says nothing about its head.
             seen = await outstanding.height(c, self._the.chain_id, self._the.address)
-        stored = due[0]
-        self._working = stored.id
         if why is not None:
             await self._wait(stored, why)
-            return 0.0
+            return
         if self._end(stored) is not None:
             await self._write(stored, None, floor=0)
-            return 0.0
+            return
         try:
             found = await self._drafter.draft(stored.intent)
         except errors.Transient as error:
@@ -101,14 +109,6 @@ class DecideService:
             await self._wait(stored, f"the node cannot be asked: {error.what}")
             raise
         self._the.balance(found.standing.balance)
-        with self._refused.one(stored.id):
-            await self._go_on(stored, found, seen=seen)
-        await self._refused.tell()
-        return 0.0
-
-    async def _go_on(
-        self, stored: intents.Stored, found: draft.Draft | draft.Unready | draft.Impossible, *, seen: int
-    ) -> None:
         allowed = await self._audit.check(found.standing)
         if isinstance(allowed, nonce_audit.Held):
             await self._wait(stored, allowed.why)

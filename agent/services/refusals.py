@@ -26,6 +26,10 @@ class Refusals:
         self._until: dict[bytes, float] = {}
         self._untold: dict[bytes, str] = {}
 
+    def all(self) -> list[bytes]:
+        """Everything that is put aside now."""
+        return [id for id in list(self._until) if self.aside(id)]
+
     def aside(self, id: bytes) -> bool:
         """Whether it is not its time yet."""
         until = self._until.get(id)
@@ -48,10 +52,17 @@ class Refusals:
             log.error("intent.refused", intent=hashing.hex0x(id), error=str(error))
 
     async def tell(self) -> None:
-        """In a transaction of its own: the one that was refused is gone."""
+        """In a transaction of its own: the one that was refused is gone. The timer moves each time, whether the words are new or not: an
+        intent that is due at once would take the turn of the others."""
         if not self._untold:
             return
         async with self._the.book.write() as c:
             for id, why in self._untold.items():
-                await outstanding.say(c, id, why=why, next_s=self._the.now() + AGAIN_S)
+                try:
+                    async with c.savepoint():
+                        await outstanding.wait(c, id, why=why, next_s=self._the.now() + AGAIN_S)
+                except errors.Unusable:
+                    raise
+                except errors.StoreError as error:
+                    log.error("intent.refused", intent=hashing.hex0x(id), error=str(error))
         self._untold.clear()

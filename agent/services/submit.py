@@ -42,6 +42,13 @@ class Ready(msgspec.Struct, frozen=True):
     fence: int
 
 
+class Leaving(msgspec.Struct, frozen=True):
+    """What is read back to be sent."""
+
+    signed: attempts.SignedTx
+    kind: intent.AttemptKind
+
+
 class SubmitService:
     """A batch of signatures and a batch of sends a step, lowest nonce first."""
 
@@ -86,8 +93,7 @@ class SubmitService:
         """What kept one of the batch from being signed, after the others were kept."""
         async with self._the.book.read() as c:
             held = await self._held(c)
-            found = [item for item in await self._waiting(c) if not self._refused.aside(item.intent)]
-            waiting, stale = await self._current(c, found)
+            waiting, stale = await self._current(c, await self._waiting(c))
         if stale:
             async with self._the.book.write() as c:
                 for id, why in stale.items():
@@ -120,11 +126,11 @@ class SubmitService:
         forgetful = await nonce_audit.forgetful(c)
         wanted: list[attempts.Attempt] = []
         for item in newest.values():
-            if item.kind == "original" and await commands.cancelled(c, item.intent) is not None:
+            if self._refused.aside(item.intent) or (item.kind == "bump" and forgetful):
                 continue
-            if item.kind == "bump" and forgetful:
-                continue
-            wanted.append(item)
+            with self._refused.one(item.intent, kind=item.kind):
+                if item.kind != "original" or await commands.cancelled(c, item.intent) is None:
+                    wanted.append(item)
         return wanted
 
     async def _current(
@@ -133,22 +139,25 @@ class SubmitService:
         """Without originals that were never signed and would not be allowed any more; and why, where that is not told yet."""
         wanted, told = list[attempts.Attempt](), dict[bytes, str]()
         for item in waiting:
-            why, stored = "", await intents.get(c, item.intent) if item.kind == "original" else None
-            if stored is not None:
-                allowed = [
-                    one.policy_hash for one in await decisions.for_intent(c, item.intent) if one.verdict == "allow"
-                ]
-                if self._the.now() >= stored.expires_at_s:
-                    why = "it expired before it was signed: cancel it, so that its nonce is free"
-                elif not allowed or allowed[-1] != self._the.policy.hash():
-                    why = "the policy changed before it was signed: cancel it, and propose it again"
-            if stored is not None and stored.state == "needs_operator":
-                continue  # anything new waits for the person
-            if not why:
-                wanted.append(item)
-            elif stored is not None and stored.why != why:
-                told[item.intent] = why
+            with self._refused.one(item.intent, kind=item.kind):
+                stored = await intents.get(c, item.intent) if item.kind == "original" else None
+                if stored is not None and stored.state == "needs_operator":
+                    continue  # anything new waits for the person
+                why = "" if stored is None else await self._outdated(c, stored)
+                if not why:
+                    wanted.append(item)
+                elif stored is not None and stored.why != why:
+                    told[item.intent] = why
         return wanted, told
+
+    async def _outdated(self, c: book.Connection, stored: intents.Stored) -> str:
+        """Why an original that nothing was signed for is not allowed any more."""
+        if self._the.now() >= stored.expires_at_s:
+            return "it expired before it was signed: cancel it, so that its nonce is free"
+        allowed = [one.policy_hash for one in await decisions.for_intent(c, stored.id) if one.verdict == "allow"]
+        if not allowed or allowed[-1] != self._the.policy.hash():
+            return "the policy changed before it was signed: cancel it, and propose it again"
+        return ""
 
     async def _sign(
         self, waiting: Sequence[attempts.Attempt], *, originals: bool
@@ -234,35 +243,43 @@ class SubmitService:
             hashes = await outstanding.unsent(c, self._the.chain_id, self._the.address, BATCH)
             asked = self._the.again.take(BATCH - len(hashes))
             hashes += [tx_hash for tx_hash in asked if tx_hash not in hashes]
-            signed = [
-                item
-                for item in [await attempts.by_hash(c, tx_hash) for tx_hash in hashes]
-                if item is not None and not await self._given_up(c, item)
-            ]
-        if not signed:
+            leaving: list[Leaving] = []
+            for tx_hash in hashes:
+                id = await attempts.owner(c, tx_hash)
+                if id is not None and not self._refused.aside(id):
+                    with self._refused.one(id):
+                        leaving += await self._leaving(c, tx_hash)
+        await self._refused.tell()
+        if not leaving:
             return False
+        signed = [one.signed for one in leaving]
         self._working = signed[0].hash
         faults.point("submit.before_send")
         said = await self._the.node.send([(item.hash, item.raw) for item in signed])
         faults.point("submit.after_send")
         faults.point("submit.before_mark")
         async with self._the.book.write() as c:
-            kinds: list[intent.AttemptKind] = [
-                await self._mark(c, item, answer.hint) for item, answer in zip(signed, said, strict=True)
-            ]
+            for one, answer in zip(leaving, said, strict=True):
+                with self._refused.one(one.signed.intent, kind=one.kind):
+                    async with c.savepoint():
+                        await self._mark(c, one.signed, answer.hint)
         faults.point("submit.after_mark")
-        self._tell(signed, said, kinds)
+        await self._refused.tell()
+        self._tell(signed, said, [one.kind for one in leaving])
         return True
 
-    async def _given_up(self, c: book.Connection, item: attempts.SignedTx) -> bool:
-        """Whether it never left, and a person wants it cancelled: then only the cancel leaves."""
-        if await commands.cancelled(c, item.intent) is None:
-            return False
-        frozen = await attempts.of_intent(c, item.intent)
-        sent = {row.hash for row in await attempts.broadcasts(c, item.intent)}
-        return frozen[item.number].kind != "cancel" and item.hash not in sent
+    async def _leaving(self, c: book.Connection, tx_hash: bytes) -> list[Leaving]:
+        """Nothing when it never left, and a person wants it cancelled: then only the cancel leaves."""
+        item = await attempts.by_hash(c, tx_hash)
+        if item is None:
+            return []
+        kind = (await attempts.of_intent(c, item.intent))[item.number].kind
+        if kind != "cancel" and await commands.cancelled(c, item.intent) is not None:
+            if tx_hash not in {row.hash for row in await attempts.broadcasts(c, item.intent)}:
+                return []
+        return [Leaving(item, kind)]
 
-    async def _mark(self, c: book.Connection, item: attempts.SignedTx, hint: str) -> intent.AttemptKind:
+    async def _mark(self, c: book.Connection, item: attempts.SignedTx, hint: str) -> None:
         now = self._the.now()
         await attempts.sent(c, item.hash, hint=hint, at_s=now)
         stored = await intents.get(c, item.intent)
@@ -271,8 +288,6 @@ class SubmitService:
                 c, stored.id, expect="signed", to="pending", why=f"sent attempt {item.number}: {hint}", at_s=now,
                 next_s=now + self._the.timing.bump_after_s,
             )  # fmt: skip
-        frozen = await attempts.of_intent(c, item.intent)
-        return frozen[item.number].kind
 
     def _tell(
         self, signed: Sequence[attempts.SignedTx], said: Sequence[account.Sent], kinds: Sequence[intent.AttemptKind]

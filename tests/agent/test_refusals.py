@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from agent.services import refusals
 from domain import errors
-from store import book, inclusions, intents
+from store import attempts, book, commands, decisions, inclusions, intents
 from tests.agent import staking_belt
 from tests.store import postgres
 from tests.store.conftest import postgres_server  # noqa: F401
@@ -117,4 +117,127 @@ async def test_a_book_that_cannot_be_used_is_no_refusal_of_one_intent(
     await town.mine()
     with pytest.raises(type(error), match=error.what):
         await desk.confirm.step()
+    assert ("original", "refused") not in desk.seen and "refuses" not in (await desk.look(id)).why
+
+
+async def test_an_expiry_that_is_refused_ends_nobody_elses_turn(desk: staking_belt.Desk) -> None:
+    bad = await desk.propose("bad", ttl_s=60)
+    await damage(desk, bad)
+    await desk.clock.advance(61)
+    good = await desk.propose("good")
+    for _ in range(3):
+        await desk.decide.step()
+    stuck = await desk.look(bad)
+    assert stuck.state == "new" and "the book refuses" in stuck.why
+    assert await desk.state(good) == "reserved"
+    await mend(desk, bad)
+    await desk.clock.advance(refusals.AGAIN_S)
+    await desk.step(desk.decide)
+    assert await desk.state(bad) == "expired"
+    await desk.sound()
+
+
+async def test_an_intent_that_is_refused_again_and_again_takes_one_turn_a_minute(desk: staking_belt.Desk) -> None:
+    bad = await desk.propose("bad")
+    await damage(desk, bad)
+    await desk.step(desk.decide)
+    for turn in range(4):
+        refused = desk.seen.count(("original", "refused"))
+        await desk.clock.advance(refusals.AGAIN_S + 1)
+        good = await desk.propose(f"good {turn}")
+        async with desk.book.write() as c:
+            await intents.timer(c, good, desk.clock.now())  # it has waited once already
+        await desk.step(desk.decide, most=8)  # it comes to rest
+        assert await desk.state(good) == "reserved"
+        assert desk.seen.count(("original", "refused")) == refused + 1
+        assert ((await desk.look(bad)).next_s or 0) >= desk.clock.now() + refusals.AGAIN_S - 1
+
+
+async def test_a_refused_intent_that_is_woken_waits_its_minute_all_the_same(desk: staking_belt.Desk) -> None:
+    bad = await desk.propose("bad")
+    await damage(desk, bad)
+    await desk.step(desk.decide)
+    async with desk.book.write() as c:
+        await intents.timer(c, bad, None)
+    refused = desk.seen.count(("original", "refused"))
+    assert await desk.decide.step() > 0
+    assert desk.seen.count(("original", "refused")) == refused
+
+
+async def test_what_was_sent_is_marked_although_the_book_refuses_it_of_one_of_the_batch(
+    town: staking_belt.Town, desk: staking_belt.Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await town.client.call("evm_setAutomine", False)
+    bad, good = await desk.propose("bad"), await desk.propose("good")
+
+    async def nothing() -> bool:
+        return False
+
+    with monkeypatch.context() as patch:
+        patch.setattr(desk.submit, "_send_all", nothing)
+        await desk.run(2)
+    assert [await desk.state(bad), await desk.state(good)] == ["signed", "signed"]
+    await damage(desk, bad)
+    await desk.run(3)
+    assert await desk.state(good) == "pending"
+    stuck = await desk.look(bad)
+    assert stuck.state == "signed" and "the book refuses" in stuck.why
+    async with desk.book.read() as c:
+        assert [row.sends for row in await attempts.broadcasts(c, good)] == [1]
+    await mend(desk, bad)
+    await desk.clock.advance(refusals.AGAIN_S)
+    await desk.until(bad, "final_ok")
+    await desk.until(good, "final_ok")
+    await desk.sound()
+
+
+@pytest.mark.parametrize("where", ["by_hash", "unreadable arguments", "decisions", "cancelled"])
+async def test_rows_of_one_intent_that_cannot_be_read_hold_up_no_signature_of_others(
+    town: staking_belt.Town, desk: staking_belt.Desk, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    await town.client.call("evm_setAutomine", False)
+    bad, good = await desk.propose("bad"), await desk.propose("good")
+    if where == "unreadable arguments":
+        async with desk.book.write() as c:
+            on = " ON intent" if c.dialect.name == "postgresql" else ""
+            await c.change(sa.text(f"DROP TRIGGER intent_no_update{on}"))
+            await c.change(sa.text("UPDATE intent SET arguments = '{' WHERE id = :id").bindparams(id=bad))
+        await desk.run(3)
+        assert await desk.state(good) == "pending"
+        return
+    for _ in range(2):
+        await desk.step(desk.decide)
+    module, name = {
+        "by_hash": (attempts, "by_hash"), "decisions": (decisions, "for_intent"), "cancelled": (commands, "cancelled"),
+    }[where]  # fmt: skip
+    honest, broken = getattr(module, name), errors.StoreError("a stored row is not what it says")
+
+    async def damaged(c: book.Connection, key: bytes) -> Any:
+        if bad in (key, await attempts.owner(c, key)):
+            raise broken
+        return await honest(c, key)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, name, damaged)
+        await desk.submit.step()
+        await desk.submit.step()
+    assert await desk.state(good) == "pending"
+    assert await desk.state(bad) != "pending" and "a stored row is not what it says" in (await desk.look(bad)).why
+
+
+@pytest.mark.parametrize("error", [errors.Unusable("the disk is full"), errors.Transient("the connection was lost")])
+@pytest.mark.parametrize("service", ["decide", "submit"])
+async def test_a_book_that_cannot_be_used_stops_decisions_and_sends_too(
+    desk: staking_belt.Desk, monkeypatch: pytest.MonkeyPatch, error: errors.StakesideError, service: str
+) -> None:
+    id = await desk.propose("a")
+    if service == "submit":
+        await desk.step(desk.decide)
+
+    async def broken(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(intents if service == "decide" else attempts, "move" if service == "decide" else "sent", broken)
+    with pytest.raises(type(error), match=error.what):
+        await getattr(desk, service).step()
     assert ("original", "refused") not in desk.seen and "refuses" not in (await desk.look(id)).why

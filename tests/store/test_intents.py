@@ -148,8 +148,11 @@ async def test_due_are_those_whose_timer_has_passed_or_that_have_none(book: Book
         for key, next_s in (("late", 50), ("none", None), ("future", 200), ("early", 20)):
             of = await belt.propose(c, belt.wanted(key))
             await intents.timer(c, of.id, next_s)
-        assert [one.intent.key for one in await intents.due(c, {"new"}, 100, 9)] == ["none", "early", "late"]
-        assert [one.next_s for one in await intents.due(c, {"new"}, 100, 2)] == [None, 20]
+        found = [await intents.get(c, id) for id in await intents.due(c, {"new"}, 100, 9)]
+        assert [one and one.intent.key for one in found] == ["none", "early", "late"]
+        first, second = await intents.due(c, {"new"}, 100, 2)
+        assert [one and one.next_s for one in found[:2]] == [None, 20]
+        assert [second] == await intents.due(c, {"new"}, 100, 1, apart_from=[first])
         with pytest.raises(errors.StoreError, match="no such intent"):
             await intents.timer(c, b"\x01" * 32, 5)
 

@@ -275,7 +275,7 @@ async def test_only_the_oldest_that_wait_are_woken_for_as_many_as_there_is_room_
         for room, woken in ((-1, 0), (0, 0), (2, 2), (9, 5)):
             await outstanding.wake(c, room)
             due = await intents.due(c, ("new", "planned"), 200, 10)
-            assert [item.id for item in due] == ids[1 : 1 + woken]
+            assert due == ids[1 : 1 + woken]
 
 
 async def test_gas_counts_by_the_worst_while_it_is_under_way_and_then_by_what_was_mined(book: Book) -> None:
