@@ -101,14 +101,18 @@ class ConfirmService:
                     held = await reservations.in_flight(c, self._the.chain_id, self._the.address)
                     await outstanding.wake(c, self._the.policy.max_in_flight - held)
             faults.point("confirm.after_commit")
-        bumped = await self._bump_all(planned)
+        again = [output.hash for _, outputs in planned for output in outputs if isinstance(output, tracker.Resend)]
+        self._the.again.ask(again)
+        for bell in (*(self._submit if again else ()), *(self._freed if moved else ())):
+            bell.ring()
         await self._refused.tell()
         self._the.balance(facts.standing.balance)
         await self._audit.check(facts.standing)
-        again = [output.hash for _, outputs in planned for output in outputs if isinstance(output, tracker.Resend)]
-        self._the.again.ask(again)
-        for bell in (*(self._submit if again or bumped else ()), *(self._freed if moved else ())):
-            bell.ring()
+        # The last: it asks the node for more, and what fails with it must not keep anything of the above.
+        if await self._bump_all(planned):
+            for bell in self._submit:
+                bell.ring()
+        await self._refused.tell()
         if facts.lie is not None:
             raise facts.lie  # after everything that the others' receipts say was done
         return 0.0 if more or moved else self._the.timing.poll_s

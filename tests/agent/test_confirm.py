@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 
+from agent.services import nonce_audit
 from domain import errors, hashing
+from indexers.chain import account
 from store import attempts, inclusions, intents
 from tests.agent import staking_belt
-from tests.agent.staking_belt import ETHER, GWEI
+from tests.agent.staking_belt import ETHER, GWEI, TIMING
 
 RECEIPT = "eth_getTransactionReceipt"
 
@@ -228,3 +230,33 @@ async def test_a_node_that_cannot_look_into_history_latches_no_service(
                 await desk.confirm.step()
     desk.endpoint.url = town.url
     await desk.until(id, "final_ok")
+
+
+@pytest.mark.parametrize("wanted", ["bump", "cancel"])
+async def test_a_node_that_tells_no_fees_keeps_nothing_from_being_sent_again_or_audited(
+    town: staking_belt.Town, desk: staking_belt.Desk, monkeypatch: pytest.MonkeyPatch, wanted: str
+) -> None:
+    await town.client.call("evm_setAutomine", False)
+    id = await desk.propose("a")
+    await desk.until(id, "pending", mine=False)
+    await town.client.call("anvil_dropAllTransactions")
+    await desk.clock.advance(TIMING.resend_after_s if wanted == "cancel" else TIMING.bump_after_s)
+    if wanted == "cancel":
+        await desk.cancel(id)
+    audited: list[int] = []
+    check = nonce_audit.NonceAudit.check
+
+    async def watched(self: nonce_audit.NonceAudit, standing: account.Standing) -> Any:
+        audited.append(standing.count_latest)
+        return await check(self, standing)
+
+    monkeypatch.setattr(nonce_audit.NonceAudit, "check", watched)
+    busy = {"error": {"code": -32000, "message": "busy"}}
+    async with staking_belt.answering(town.url, "eth_feeHistory", busy) as url:
+        desk.endpoint.url = url
+        with pytest.raises(errors.Transient, match="eth_feeHistory"):  # and the step says so
+            await desk.confirm.step()
+        assert audited == [0]
+        await desk.step(desk.submit)
+    desk.endpoint.url = town.url
+    assert (await town.client.call("txpool_status"))["pending"] == "0x1"
