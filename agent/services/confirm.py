@@ -95,8 +95,7 @@ class ConfirmService:
             async with self._the.book.write() as c:
                 for one, _ in planned:
                     with self._refused.one(one.stored.id):
-                        async with c.savepoint():
-                            moved = await self._settle(c, one, facts) or moved
+                        moved = await self._settle(c, one, facts) or moved
                 if moved:
                     held = await reservations.in_flight(c, self._the.chain_id, self._the.address)
                     await outstanding.wake(c, self._the.policy.max_in_flight - held)
@@ -161,11 +160,26 @@ class ConfirmService:
 
     async def _settle(self, c: book.Connection, one: following.Open, facts: following.Facts) -> bool:
         """Apply what the tracker says of the rows as they are in this transaction. True when the intent moved."""
-        stored = await intents.get(c, one.stored.id)
-        if stored is None or stored.moves != one.stored.moves:
-            return False  # sent, or moved by a person, meanwhile: the next step sees it as it is
-        outputs = await self._next(c, one, facts)
-        state, now = stored.state, self._the.now()
+        async with c.savepoint():
+            stored = await intents.get(c, one.stored.id)
+            if stored is None or stored.moves != one.stored.moves:
+                return False  # sent, or moved by a person, meanwhile: the next step sees it as it is
+            outputs = await self._next(c, one, facts)
+            await self._alarm(c, outputs)  # stays where the book refuses the rest
+        async with c.savepoint():
+            return await self._apply(c, one, outputs, of=stored.state)
+
+    async def _alarm(self, c: book.Connection, outputs: Sequence[tracker.Output]) -> None:
+        for output in outputs:
+            if not isinstance(output, tracker.Alarm):
+                continue
+            if await latches.set(c, output.latch, reason=output.reason, at_s=self._the.now()):
+                log.error("submit.latched", latch=output.latch, error=output.reason)
+
+    async def _apply(
+        self, c: book.Connection, one: following.Open, outputs: Sequence[tracker.Output], *, of: intent.State
+    ) -> bool:
+        state, now = of, self._the.now()
         for output in outputs:
             match output:
                 case tracker.Include():
@@ -175,17 +189,14 @@ class ConfirmService:
                     self._observe(one, "orphaned")
                 case tracker.Finalize():
                     await inclusions.finalize(c, output.id, now)
-                case tracker.Alarm():
-                    if await latches.set(c, output.latch, reason=output.reason, at_s=now):
-                        log.error("submit.latched", latch=output.latch, error=output.reason)
                 case tracker.Move():
                     await self._move(c, one, output, expect=state)
                     state = output.to
                 case tracker.Say():
-                    await outstanding.say(c, stored.id, why=output.why, next_s=now + 1)
-                case tracker.Timer() | tracker.Resend() | tracker.Bump():
+                    await outstanding.say(c, one.stored.id, why=output.why, next_s=now + 1)
+                case tracker.Alarm() | tracker.Timer() | tracker.Resend() | tracker.Bump():
                     pass
-        return state != stored.state
+        return state != of
 
     async def _include(self, c: book.Connection, one: following.Open, output: tracker.Include) -> None:
         found = output.receipt

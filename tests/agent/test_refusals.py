@@ -69,6 +69,23 @@ async def test_an_intent_whose_move_is_refused_says_why_and_the_others_go_on(
     await desk.sound()
 
 
+async def test_an_alarm_stands_although_the_move_that_goes_with_it_is_refused(
+    town: staking_belt.Town, desk: staking_belt.Desk
+) -> None:
+    await town.client.call("evm_setAutomine", False)
+    id = await desk.propose("a")
+    await desk.until(id, "pending", mine=False)
+    await town.client.call("anvil_setCode", town.contract.address, "0x00")  # succeeds, and logs nothing
+    await desk.until(id, "included")
+    await damage(desk, id)
+    for _ in range(8):
+        await town.mine()
+        await desk.run(1)
+    stored = await desk.look(id)
+    assert stored.state == "included" and "the book refuses" in stored.why
+    assert await desk.latches() == ["submit.effect"]
+
+
 async def test_an_intent_that_cannot_be_read_holds_up_nobody_else(
     town: staking_belt.Town, desk: staking_belt.Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
