@@ -37,7 +37,17 @@ class Prover:
 
     def due(self, one: following.Open, question: questions.Question | None) -> list[Asked]:
         """The question, where it is to be asked now."""
-        return [(one, question)] if question is not None and self._due(one, question) else []
+        if question is None:
+            self._forget(one.stored.id)
+            return []
+        return [(one, question)] if self._due(one, question) else []
+
+    def _forget(self, id: bytes) -> None:
+        """That something could not be shown: what comes up anew waits anew. What was shown of a block stays true."""
+        known = self.proofs.get(id)
+        if known is not None and isinstance(known[1], questions.Unavailable):
+            del self.proofs[id]
+            self._next.pop(id, None)
 
     async def ask(self, one: following.Open, question: questions.Question, standing: account.Standing) -> None:
         """Never raises for what a node says, so that nobody waits for another's proof. Raises StoreError for rows that cannot be read."""

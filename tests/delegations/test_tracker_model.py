@@ -1,4 +1,4 @@
-"""No interleaving of crashes, reorgs, bumps, cancels, strangers and silent nodes reuses a nonce or reports a wrong outcome."""
+"""No interleaving of crashes, reorgs, bumps, cancels, strangers, silent and lying nodes reuses a nonce or reports a wrong outcome."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from agent.delegations import sight
 from domain import intent as intents
 from tests.delegations import model
 
 ENDS = st.lists(st.sampled_from(["ok", "ok", "ok", "reverted", "no_effect"]), max_size=3)
+END = st.sampled_from(["ok", "reverted", "no_effect"])
 MUTE = st.sets(st.integers(0, 3), max_size=2)
 
 
@@ -65,7 +67,7 @@ class Belt(RuleBasedStateMachine):
         for row in self.agent.rows:
             self.agent.confirm(row, blind=False)
 
-    @rule(end=st.sampled_from(["ok", "reverted", "no_effect"]))
+    @rule(end=END)
     def include(self, end: model.End) -> None:
         """The short way into a block, since chance alone seldom finds it."""
         if not self.agent.rows:
@@ -88,6 +90,36 @@ class Belt(RuleBasedStateMachine):
         hashes = [attempt.hash for attempt in row.attempts if attempt.hash is not None]
         shown = [receipt for hash_ in hashes if (receipt := receipts[hash_]) is not None]
         receipts.update(dict.fromkeys(hashes, shown[0]) if shown else {})
+        self.agent.confirm(row, blind=False)
+        self.agent.looked = None
+
+    @rule(which=st.integers(0, 3), back=st.integers(0, 2), end=END, stubborn=st.booleans(), again=st.booleans())
+    def make_up(self, which: int, back: int, end: model.End, stubborn: bool, again: bool) -> None:
+        """A node that shows the newest attempt as mined in a block that does not hold it; `stubborn`: until the block is final in the book,
+        `again`: and once more after it was taken back."""
+        row = self.pick(which)
+        if row is None or row.state in intents.FINAL:
+            return
+        hashes = [attempt.hash for attempt in row.attempts if attempt.hash is not None]
+        if not hashes or self.chain.receipt(hashes[-1]) is not None:
+            return
+        block = self.chain.blocks[max(0, self.chain.head - back)]
+        status, effect = int(end != "reverted"), 99 if end == "ok" else None
+        made_up = sight.Receipt(block.number, block.hash, 0, status, 21_000, 1, effect)
+        self.show(row, hashes[-1], made_up)
+        if stubborn:
+            self.chain.finalize(0)
+            self.agent.index()
+            for _ in range(2):
+                self.show(row, hashes[-1], made_up)
+        if again:
+            self.follow()
+            self.show(row, hashes[-1], made_up)
+
+    def show(self, row: model.Row, hash_: bytes, receipt: sight.Receipt) -> None:
+        self.agent.look(silent=False, mute=set())
+        assert self.agent.looked is not None
+        self.agent.looked.receipts[hash_] = receipt
         self.agent.confirm(row, blind=False)
         self.agent.looked = None
 
