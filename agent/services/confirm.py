@@ -77,7 +77,7 @@ class ConfirmService:
             for one in page:
                 with self._refused.one(one.stored.id):
                     asked += self._prover.due(one, tracker.question(await self._view(c, one, facts)))
-        for one, question in asked[: proving.MOST]:
+        for one, question in self._prover.turn(asked):
             faults.point("confirm.before_proof")
             with self._refused.one(one.stored.id):
                 await self._prover.ask(one, question, facts.standing)

@@ -8,6 +8,7 @@ a block needs no trust: what is found is proven.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -53,6 +54,17 @@ class Body(msgspec.Struct, frozen=True):
             if tx.nonce == nonce and _signed_by(tx, sender):
                 return index, tx
         return None
+
+
+class Search(msgspec.Struct, frozen=True):
+    """For the height at which a nonce was used: at `high` it was, at `low` it was not. -1 is before the chain."""
+
+    low: int
+    high: int
+
+    @property
+    def found(self) -> bool:
+        return self.high - self.low == 1
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -121,7 +133,8 @@ def _signed_by(tx: transactions.Transaction, sender: bytes) -> bool:
 
 
 class Outcomes:
-    """Asks one endpoint. Never raises for what a node says or does not say: that is Unavailable."""
+    """Asks one endpoint. Never raises for what a node says or does not say: that is Unavailable. What a large block costs to decode and to
+    hash is spent in a thread."""
 
     def __init__(self, endpoint: jsonrpc.Endpoint, *, address: bytes) -> None:
         self._endpoint = endpoint
@@ -133,14 +146,7 @@ class Outcomes:
             raw = await self._endpoint.call("eth_getBlockByHash", [text, True], msgspec.Raw, what=text)
             if _is_null(raw):
                 return Unavailable(f"the node does not have block {text}")
-            try:
-                return body(_json(raw, Full, "a block"), block_hash)
-            except errors.BadAnswer:
-                names = _json(raw, dict[str, msgspec.Raw], "a block")
-                if unknown := proof.unknown_fields(names):
-                    shown = errors.clip(", ".join(unknown), 120)
-                    return Unavailable(f"block {text} has fields that this version cannot hash: {shown}")
-                raise
+            return await asyncio.to_thread(_body, raw, block_hash)
         except errors.StakesideError as error:
             return Unavailable(str(error))
 
@@ -150,7 +156,7 @@ class Outcomes:
         if index is None:
             return None
         try:
-            return outcome(of, index, await self._receipts(of))
+            return await asyncio.to_thread(outcome, of, index, await self._receipts(of))
         except errors.StakesideError as error:
             return Unavailable(str(error))
 
@@ -160,7 +166,7 @@ class Outcomes:
         try:
             raw = await self._endpoint.call("eth_getBlockReceipts", [text], msgspec.Raw, what=text)
             if not _is_null(raw):
-                return _json(raw, list[wire.Receipt], "eth_getBlockReceipts")
+                return await asyncio.to_thread(_json, raw, list[wire.Receipt], "eth_getBlockReceipts")
         except (jsonrpc.RpcError, errors.HistoryUnavailable):
             pass
         calls: list[jsonrpc.Call] = [("eth_getTransactionReceipt", [hashing.hex0x(tx.hash)]) for tx in of.transactions]
@@ -169,48 +175,65 @@ class Outcomes:
             raise errors.HistoryUnavailable(f"the node lacks receipts of block {of.header.ref}")
         return [_json(raw, wire.Receipt, "a receipt") for raw in answers]
 
-    async def linked(self, number: int, kept: chain.BlockRef) -> bytes | Unavailable:
-        """The hash at a height below a block, by the parents of the headers between them, each of which proves itself."""
+    async def link(self, number: int, kept: chain.BlockRef) -> chain.BlockRef | Unavailable:
+        """The block at a height below another one, or one on the way there: by the parents of the headers between them, each of which proves
+        itself. One exchange."""
         if not 0 <= kept.number - number <= MAX_LINKS:
             return Unavailable(f"the next block that the book keeps after {number} is {kept.number}: too far to link")
-        expected, at = kept.hash, kept.number
+        expected = kept.hash
+        part = range(kept.number, max(number, kept.number - LINKS), -1)
+        calls: list[jsonrpc.Call] = [("eth_getBlockByNumber", [wire.quantity(n), False]) for n in part]
         try:
-            while at > number:
-                part = range(at, max(number, at - LINKS), -1)
-                calls: list[jsonrpc.Call] = [("eth_getBlockByNumber", [wire.quantity(n), False]) for n in part]
-                for n, raw in zip(part, await self._endpoint.batch(calls, msgspec.Raw), strict=True):
-                    if _is_null(raw):
-                        return Unavailable(f"the node does not have block {n}")
-                    header = proof.header(_json(raw, wire.Block, "a block"))
-                    if header.hash != expected or header.number != n:
-                        return Unavailable(f"the node's block {n} is not the one that the book's block {kept} links to")
-                    expected = header.parent
-                at = part[-1] - 1
+            for n, raw in zip(part, await self._endpoint.batch(calls, msgspec.Raw), strict=True):
+                if _is_null(raw):
+                    return Unavailable(f"the node does not have block {n}")
+                header = proof.header(_json(raw, wire.Block, "a block"))
+                if header.hash != expected or header.number != n:
+                    return Unavailable(f"the node's block {n} is not the one that the book's block {kept} links to")
+                expected = header.parent
         except errors.StakesideError as error:
             return Unavailable(str(error))
-        return expected
+        return chain.BlockRef(kept.number - len(part), expected)
 
-    async def passed(self, nonce: int, *, first: int, last: int) -> int | Unavailable | None:
-        """The height from `first` to `last` at which the account's count passes the nonce; None when it is not passed at `last`. Heights
-        whose state the node has dropped count as before it. Nothing here is proven."""
+    async def search(self, nonce: int, *, free: int, last: int) -> Search | Unavailable | None:
+        """Where to look for the height at which the account's count passes the nonce; None when it is not passed at `last`. At `free` the
+        nonce is said to have been free; where it was not, all before it is searched. Nothing here is proven."""
         try:
             if await self._count(last) <= nonce:
                 return None
-            low, high = first - 1, last  # high has passed, low has not
-            while high - low > 1:
-                middle = (low + high) // 2
-                try:
-                    used = await self._count(middle) > nonce
-                except (errors.HistoryUnavailable, jsonrpc.RpcError):
-                    used = False
-                low, high = (low, middle) if used else (middle, high)
         except errors.StakesideError as error:
             return Unavailable(str(error))
-        return high
+        return Search(-1, last) if not 0 < free < last else await self._cut(nonce, Search(-1, last), free)
+
+    async def narrow(self, nonce: int, search: Search) -> Search | Unavailable:
+        """Half of it, by one call."""
+        return await self._cut(nonce, search, (search.low + search.high) // 2)
+
+    async def _cut(self, nonce: int, search: Search, at: int) -> Search | Unavailable:
+        """Heights whose state the node has dropped count as before it."""
+        try:
+            used = await self._count(at) > nonce
+        except (errors.HistoryUnavailable, jsonrpc.RpcError):
+            used = False
+        except errors.StakesideError as error:
+            return Unavailable(str(error))
+        return Search(search.low, at) if used else Search(at, search.high)
 
     async def _count(self, number: int) -> int:
         text = await self._endpoint.call("eth_getTransactionCount", [self._account, wire.quantity(number)], str)
         return wire.height(text, "transaction count")
+
+
+def _body(raw: msgspec.Raw, block_hash: bytes) -> Body | Unavailable:
+    """Raises BadAnswer."""
+    try:
+        return body(_json(raw, Full, "a block"), block_hash)
+    except errors.BadAnswer:
+        names = _json(raw, dict[str, msgspec.Raw], "a block")
+        if unknown := proof.unknown_fields(names):
+            text, shown = hashing.hex0x(block_hash), errors.clip(", ".join(unknown), 120)
+            return Unavailable(f"block {text} has fields that this version cannot hash: {shown}")
+        raise
 
 
 def _is_null(raw: msgspec.Raw) -> bool:

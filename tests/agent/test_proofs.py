@@ -6,17 +6,19 @@ import contextlib
 import json
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
 import pytest
 from aiohttp import web
 
-from agent.delegations import sight
+from agent.delegations import questions, sight
+from agent.services import proving
 from devnet import staking
 from domain import hashing
-from kit import http
-from store import attempts, blocks, intents
+from kit import http, jsonrpc
+from store import attempts, blocks, decisions, intents
 from tests.agent import staking_belt
 from tests.agent.staking_belt import ETHER
 
@@ -281,3 +283,56 @@ async def test_a_receipt_that_cannot_be_true_is_no_answer_that_there_is_none(
         assert await desk.state(id) == "pending" and await desk.latches() == []
     desk.endpoint.url = town.url
     assert (await desk.until(id, "cancelled")).state == "cancelled"
+
+
+async def test_a_proof_that_takes_long_goes_on_in_the_next_step_where_it_stopped(
+    town: staking_belt.Town, desk: staking_belt.Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A node that needs five seconds for each count of the past."""
+    await town.mine(400)
+    await town.client.call("evm_setAutomine", False)
+    id = await desk.propose("a")
+    await desk.until(id, "pending", mine=False)
+    async with desk.book.read() as c:
+        decided = (await decisions.for_intent(c, id))[-1].block_number
+    await town.client.call("anvil_dropAllTransactions")
+    await town.mine(100)
+    await town.foreign(0)
+    await town.mine(100)
+    call, asked = jsonrpc.Endpoint.call, list[int]()
+
+    async def slow(self: jsonrpc.Endpoint, method: str, params: Any, *more: Any, **named: Any) -> Any:
+        if method == "eth_getTransactionCount" and str(params[1]).startswith("0x"):
+            asked.append(int(params[1], 16))
+            await desk.clock.advance(5)
+        return await call(self, method, params, *more, **named)
+
+    monkeypatch.setattr(jsonrpc.Endpoint, "call", slow)
+    longest = 0.0
+    for _ in range(20):
+        await desk.step(desk.index)
+        began = desk.clock.monotonic()
+        await desk.confirm.step()
+        longest = max(longest, desk.clock.monotonic() - began)
+        await desk.clock.advance(1)
+    assert await desk.state(id) == "superseded"
+    assert proving.BUDGET_S <= longest <= proving.BUDGET_S + 5
+    assert min(asked) >= decided  # the nonce was free there
+    assert len(asked) == len(set(asked)) <= 11  # nothing is asked twice
+
+
+async def test_no_question_waits_for_ever_behind_others_that_have_no_answer_yet(
+    desk: staking_belt.Desk,
+) -> None:
+    prover = proving.Prover(desk.delegator)
+    standing: Any = SimpleNamespace(finalized=None)
+    asked: Any = [
+        (SimpleNamespace(stored=SimpleNamespace(id=bytes([nonce]) * 32), nonce=nonce), questions.Taken(nonce))
+        for nonce in range(proving.MOST + 3)
+    ]
+    seen = set[int]()
+    for _ in range(2):
+        for one, question in prover.turn(asked):
+            seen.add(one.nonce)
+            await prover.ask(one, question, standing)
+    assert seen == set(range(proving.MOST + 3))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import random
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import eth_account
@@ -12,7 +13,7 @@ import msgspec
 import pytest
 
 from devnet import anvil, rpc
-from domain import errors, hashing, rlp
+from domain import chain, errors, hashing, rlp
 from indexers.chain import outcomes, proof, transactions, wire
 from kit import http, jsonrpc
 
@@ -236,18 +237,44 @@ async def test_a_block_is_asked_for_searched_for_and_linked_to(node: rpc.Rpc) ->
     async with http.client_session() as session:
         asking = outcomes.Outcomes(jsonrpc.Endpoint(node.url, session=session, timeout_s=10), address=SENDER)
         for nonce in (0, 3, 7):
-            assert await asking.passed(nonce, first=1, last=top.number) == number
-        assert await asking.passed(8, first=1, last=top.number) is None
-        assert await asking.linked(number, top.ref) == hashing.unhex(block["hash"])
-        assert await asking.linked(top.number, top.ref) == top.hash
+            for free in (0, number - 1, number, top.number, 10**9):  # a block at which it was not free costs time only
+                found = await asking.search(nonce, free=free, last=top.number)
+                calls = 0
+                while isinstance(found, outcomes.Search) and not found.found:
+                    found, calls = await asking.narrow(nonce, found), calls + 1
+                assert isinstance(found, outcomes.Search) and found.high == number
+                assert calls <= 8
+        assert await asking.search(8, free=0, last=top.number) is None
+        at: chain.BlockRef | outcomes.Unavailable = top.ref
+        steps = 0
+        while isinstance(at, chain.BlockRef) and at.number > number:
+            at, steps = await asking.link(number, at), steps + 1
+        assert at == chain.BlockRef(number, hashing.unhex(block["hash"])) and steps == 2
         other = msgspec.structs.replace(top.ref, hash=b"\x01" * 32)
-        assert isinstance(await asking.linked(number, other), outcomes.Unavailable)
-        assert isinstance(
-            await asking.linked(number, msgspec.structs.replace(top.ref, number=9999)), outcomes.Unavailable
-        )
+        assert isinstance(await asking.link(number, other), outcomes.Unavailable)
+        far = msgspec.structs.replace(top.ref, number=9999)
+        assert isinstance(await asking.link(number, far), outcomes.Unavailable)
         assert isinstance(await asking.body(b"\x01" * 32), outcomes.Unavailable)
         found = await asking.body(hashing.unhex(block["hash"]))
         assert isinstance(found, outcomes.Body)
         ended = await asking.outcome(found, found.transactions[FAILS].raw)
         assert isinstance(ended, outcomes.Outcome) and (ended.index, ended.status) == (FAILS, 0)
         assert await asking.outcome(found, b"\x02\xc0") is None
+
+
+async def test_a_block_is_hashed_beside_the_event_loop(node: rpc.Rpc, monkeypatch: pytest.MonkeyPatch) -> None:
+    block = await mined(node)
+    seen = set[int]()
+    honest = proof.ordered_root
+
+    def watched(values: Sequence[bytes]) -> bytes:
+        seen.add(threading.get_ident())
+        return honest(values)
+
+    monkeypatch.setattr(proof, "ordered_root", watched)
+    async with http.client_session() as session:
+        asking = outcomes.Outcomes(jsonrpc.Endpoint(node.url, session=session, timeout_s=10), address=SENDER)
+        found = await asking.body(hashing.unhex(block["hash"]))
+        assert isinstance(found, outcomes.Body)
+        assert isinstance(await asking.outcome(found, found.transactions[FAILS].raw), outcomes.Outcome)
+    assert seen and threading.get_ident() not in seen
