@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from agent.delegations import sight
 from domain import hashing, intent
-from store import attempts, commands, inclusions, intents, reservations, settling
+from store import attempts, commands, inclusions, intents, outstanding, reservations, settling
 from tests.agent import staking_belt
 from tests.agent.staking_belt import TIMING
 
@@ -184,3 +185,31 @@ async def test_a_node_that_makes_it_up_again_changes_nothing(town: staking_belt.
             reply["result"] = told
             await desk.run(2)
         assert await desk.way(id) == way and await desk.state(id) == "needs_operator"
+
+
+async def test_an_invented_height_keeps_nobody_waiting_for_ever(
+    town: staking_belt.Town, desk: staking_belt.Desk
+) -> None:
+    """The node once said that its head was there."""
+    await town.client.call("evm_setAutomine", False)
+    id = await desk.propose("a")
+    await desk.until(id, "pending", mine=False)
+    await drop(town, desk, id)
+    now = int(desk.clock.now())
+    async with desk.book.write() as c:
+        (tx,) = await attempts.signed_of(c, id)
+        far = inclusions.Inclusion(id, 0, tx.hash, 10**12, b"\xfa" * 32, 0, 1, 50_000, 1, None, now)
+        await inclusions.save(c, far)
+        await intents.move(c, id, expect="pending", to="included", why="as shown", at_s=now)
+    other = await desk.propose("b")
+    await desk.run(3)
+    assert await desk.state(id) == "included"
+    async with desk.book.read() as c:
+        assert await outstanding.height(c, desk.delegator.chain_id, desk.delegator.address) == 10**12
+    await desk.clock.advance(sight.SETTLE_S)
+    await desk.until(id, "final_ok")
+    await desk.until(other, "final_ok")
+    way = await desk.way(id)
+    assert way[way.index("pending") :] == ["pending", "included", "pending", "included", "final_ok"]
+    async with desk.book.read() as c:
+        assert await outstanding.height(c, desk.delegator.chain_id, desk.delegator.address) < 10**12
