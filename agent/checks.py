@@ -14,7 +14,7 @@ import msgspec
 from agent import app, staking
 from config import settings
 from domain import errors, hashing, transaction
-from indexers.chain import account, reader
+from indexers.chain import account, outcomes, reader
 from kit import http, jsonrpc, runtime
 from signers import transactions
 from store import intents
@@ -24,10 +24,13 @@ CHECK_S = 5.0
 
 
 class Check(msgspec.Struct, frozen=True):
+    """`warning`: it is as it should be, and a person should know what does not work with it; `advice` says what to do."""
+
     name: str
     ok: bool
     detail: str
     advice: str = ""
+    warning: bool = False
 
 
 async def check(loaded: settings.AgentSettings) -> list[Check]:
@@ -47,6 +50,8 @@ async def check(loaded: settings.AgentSettings) -> list[Check]:
         done.append(await _try("node", _check_node(parts, endpoint)))
         done.append(await _try("attester", _check_signer(parts)))
         done.append(await _try("delegator", _check_delegator(parts, endpoint)))
+        if loaded.delegator is not None:
+            done.append(await _check_proofs(parts, endpoint))
         if loaded.submit is not None:
             done.append(await _try("lease", _check_lease(parts, session)))
         if loaded.hub is not None:
@@ -124,6 +129,39 @@ async def _check_delegator(parts: app.Parts, endpoint: jsonrpc.Endpoint) -> str:
             f"{address} has {found.balance} wei and must keep {rules.min_balance}", cure="send coins to the account"
         )
     return f"{address} signs, has {found.balance // 10**9} gwei, nonce {found.count_latest}, policy {rules.hash().hex()[:12]}"
+
+
+async def _check_proofs(parts: app.Parts, endpoint: jsonrpc.Endpoint) -> Check:
+    """Whether blocks like the newest one can prove how an intent ended. It works without, but then a person has to look."""
+    asking = outcomes.Outcomes(endpoint, address=bytes(20))
+    try:
+        head = (await reader.Reader(endpoint, finality_tag=parts.chain.finality == "tag").tip()).head
+    except errors.StakesideError as error:
+        return _unproven(error.what)
+    body = await asking.body(head.hash)
+    if isinstance(body, outcomes.Unavailable):
+        return _unproven(body.why)
+    if not body.transactions:
+        return Check(
+            "proofs", True, f"block {head.ref} hashes to its header; it has no transactions, so more cannot be said"
+        )
+    ended = await asking.outcome(body, body.transactions[0].raw)
+    if isinstance(ended, outcomes.Unavailable):
+        return _unproven(ended.why)
+    count = len(body.transactions)
+    return Check(
+        "proofs", True, f"block {head.ref} proves its {count} transactions and their receipts: ends can be proven"
+    )
+
+
+def _unproven(why: str) -> Check:
+    return Check(
+        "proofs",
+        True,
+        f"ends other than success cannot be proven here: {why}",
+        "reverts, cancels and taken nonces will wait for a person's word (intents settle); see docs/staking.md",
+        warning=True,
+    )
 
 
 async def _check_lease(parts: app.Parts, session: aiohttp.ClientSession) -> str:

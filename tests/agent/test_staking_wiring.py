@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
 from agent import app, checks, staking
@@ -17,6 +19,7 @@ from domain import errors
 from kit import http, jsonrpc, runtime
 from signers import registry
 from store import book
+from tests.agent import staking_belt
 
 
 @pytest.fixture
@@ -86,6 +89,38 @@ async def test_the_check_names_the_account_and_what_it_has(desk: kill.Desk) -> N
     await desk.client.call("anvil_setBalance", desk.account.address, "0x0")
     (line,) = [found for found in await checks.check(_loaded(desk)) if found.name == "delegator"]
     assert not line.ok and "send coins" in line.advice
+
+
+async def _proofs(loaded: settings.AgentSettings, url: str) -> checks.Check:
+    elsewhere = msgspec.structs.replace(loaded, node=msgspec.structs.replace(loaded.node, url=url))
+    (line,) = [found for found in await checks.check(elsewhere) if found.name == "proofs"]
+    return line
+
+
+async def test_the_check_says_whether_ends_can_be_proven_and_a_warning_is_no_failure(desk: kill.Desk) -> None:
+    loaded = _loaded(desk)
+    await desk.client.call("eth_sendTransaction", {"from": desk.chain.accounts[1], "to": desk.chain.accounts[2]})
+    await desk.client.call("anvil_mine", "0x1")
+    honest = await _proofs(loaded, loaded.node.url)
+    assert honest.ok and not honest.warning and "ends can be proven" in honest.detail
+    gone = {"error": {"code": -32601, "message": "no such method"}}
+
+    def deposit(block: dict[str, Any]) -> dict[str, Any]:
+        return block | {"transactions": [tx | {"type": "0x7e"} for tx in block["transactions"]]}
+
+    async with staking_belt.answering(loaded.node.url, "eth_getBlockByHash", change=deposit) as url:
+        line = await _proofs(loaded, url)
+        assert line.ok and line.warning and "a transaction of type 126" in line.detail and "settle" in line.advice
+    async with staking_belt.answering(loaded.node.url, "eth_getBlockByHash", {"result": None}) as url:
+        line = await _proofs(loaded, url)
+        assert line.ok and line.warning and "does not have block" in line.detail
+    async with staking_belt.answering(loaded.node.url, "eth_getBlockReceipts", gone) as one_by_one:
+        async with staking_belt.answering(one_by_one, "eth_getTransactionReceipt", {"result": None}) as url:
+            line = await _proofs(loaded, url)
+            assert line.ok and line.warning and "lacks receipts" in line.detail
+    await desk.client.call("anvil_mine", "0x1")
+    line = await _proofs(loaded, loaded.node.url)
+    assert line.ok and not line.warning and "has no transactions" in line.detail
 
 
 async def test_the_check_asks_for_the_lease_and_takes_none(tmp_path: Path) -> None:
