@@ -167,6 +167,7 @@ async def _note_reindex(parts: app.Parts, *, clear: Collection[str], at_s: float
     try:
         async with the_book.write() as c:
             set_ = {latch.name: latch.reason for latch in await latches.active(c)}
+            renewal.refuse_unknown(clear, set_)
             await commands.add(
                 c, principal=local_user(), kind="reindex", subject="book", reason=reason, at_s=at_s,
                 before={"latches": set_}, after={"latches": {name: why for name, why in set_.items() if name not in clear}},

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import msgspec
 import sqlalchemy as sa
 
-from domain import hashing, statement, wire
+from domain import errors, hashing, statement, wire
 from earnings import bodies, book, notices, quorum, tables, votes
 from earnings.intake import Wires
 from earnings.metrics import Metrics
@@ -399,7 +399,11 @@ async def _store_body(c: book.Connection, header: statement.Header, checked: bod
 
 
 async def release(c: book.Connection, digest: bytes, *, by: str, reason: str, at_s: int) -> bool:
-    """A person lets a held frame go on; False when it is not held."""
+    """A person lets a held frame go on; False when it is not held. Raises BadConfig for a reason that holds a token: it would stay."""
+    if logs.hide_tokens(reason) != reason:
+        raise errors.BadConfig(
+            "the reason holds a token, which would stay in the book", cure="leave it out, and rotate the token"
+        )
     table = tables.hold
     changed = await c.execute(
         table.update()

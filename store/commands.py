@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from domain import errors, hashing
 from domain import intent as domain_intent
-from kit import backups
+from kit import backups, logs
 from store import backup, intents, latches
 from store.connection import Connection
 from store.staking import command
@@ -126,18 +126,22 @@ async def approvals(
         command.c.subject == hashing.hex0x(intent), command.c.kind.in_(("approve", "reject"))
     )
     found: dict[str, Command] = {}
+    revoked = await _revoked(c)
     for row in await c.rows(query.order_by(command.c.id)):
         item = Command(*row)
+        name = item.principal.casefold()
         if item.kind == "reject":
             found.clear()
         elif item.payload_hash == payload_hash and not _old(item, now_s=now_s, ttl_s=ttl_s):
-            found.setdefault(item.principal.casefold(), item)
-    return [item for item in found.values() if not await _revoked_after(c, item)]
+            if revoked.get(name, 0) < item.id:  # whoever was let in again since may approve again
+                found.setdefault(name, item)
+    return list(found.values())
 
 
-async def _revoked_after(c: Connection, item: Command) -> bool:
-    query = sa.select(command.c.subject).where(command.c.kind == "principal-revoke", command.c.id > item.id)
-    return any(name.casefold() == item.principal.casefold() for (name,) in await c.rows(query))
+async def _revoked(c: Connection) -> dict[str, int]:
+    """The last command that revoked each name."""
+    query = sa.select(command.c.subject, command.c.id).where(command.c.kind == "principal-revoke")
+    return {name.casefold(): number for name, number in await c.rows(query.order_by(command.c.id))}
 
 
 async def paused(c: Connection, *, now_s: float | None = None) -> Command | None:
@@ -374,11 +378,15 @@ async def _forget_before_restore(c: Connection, *, at_s: float) -> None:
 
 
 def reason_refused(reason: str) -> Refused | None:
-    """Every change needs one: printable, and not blank."""
+    """Every change needs one: printable, not blank, and without a token."""
     if not reason.strip():
         return Refused("bad-reason", "a reason is required")
     if len(reason) > LONGEST_REASON or not reason.isprintable():
         return Refused("bad-reason", f"a reason has 1 to {LONGEST_REASON} printable characters, on one line")
+    if logs.hide_tokens(reason) != reason:
+        return Refused(
+            "bad-reason", "the reason holds a token, which would stay in the book: leave it out, and rotate it"
+        )
     return None
 
 

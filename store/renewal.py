@@ -132,17 +132,19 @@ def _point(name: str) -> None:
     faults.point(f"reindex.{name}")
 
 
+def refuse_unknown(clear: Collection[str], latches: Collection[str]) -> None:
+    """Raises BadConfig when `clear` names a latch that is not set."""
+    if unknown := sorted(set(clear) - set(latches)):
+        raise errors.BadConfig("no such latch is set", value=unknown, cure=f"set are {sorted(latches) or 'none'}")
+
+
 async def _carry_over(
     source: Connection, target: Connection, *, clear: Collection[str], at_s: int
 ) -> tuple[list[int], tuple[str, ...]]:
     latches = await source.rows(
         sa.select(tables.latch).where(tables.latch.c.cleared_at_s.is_(None)).order_by(tables.latch.c.id)
     )
-    unknown = sorted(set(clear) - {row.name for row in latches})
-    if unknown:
-        raise errors.BadConfig(
-            "no such latch is set", value=unknown, cure=f"set are {[row.name for row in latches] or 'none'}"
-        )
+    refuse_unknown(clear, [row.name for row in latches])
     for row in latches:
         values = {"name": row.name, "reason": row.reason, "set_at_s": row.set_at_s}
         if row.name in clear:

@@ -252,6 +252,9 @@ async def test_the_command_says_what_it_kept_and_what_to_do_next(
                 await latches.set(c, "votes", reason="test", at_s=0)
             count = len(await agent.frames())
         file = agent_toml(the, document, tmp_path)
+        refused = ["agent", "reindex", "--config", str(file), "--clear", "nope", "--reason", "refused: leaves no row"]
+        assert await asyncio.to_thread(main.main, refused) == 2
+        assert "no such latch is set" in capsys.readouterr().err
         assert (
             await asyncio.to_thread(
                 main.main, ["agent", "reindex", "--config", str(file), "--clear", "votes", "--reason", "a new node"]

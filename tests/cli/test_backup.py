@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.web import people
 from cli import main
 from config import deployments
 from domain import hashing, intent
@@ -242,3 +243,14 @@ def test_a_backup_of_another_hub_is_refused(folder: Path, capsys: pytest.Capture
     said = capsys.readouterr().err
     assert "another receipt key" in said and "0x" + "0" * 39 + "2" in said
     assert not (folder / "hub.db").exists()
+
+
+def test_a_reason_with_a_token_in_it_is_refused_and_nothing_is_kept(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    token = people.new_token()
+    assert main.main(["backup", "--out", "b"]) == 0
+    (folder / "agent.db").unlink()
+    assert main.main(["restore", "--reason", f"with {token}", "b"]) == 2
+    said = capsys.readouterr()
+    assert "holds a token" in said.err and token not in said.err + said.out and not (folder / "agent.db").exists()

@@ -267,6 +267,8 @@ async def test_a_held_frame_waits_for_a_person_and_then_seals(tmp_path: Path) ->
         assert (await h.frame(0))["state"] == "held"
     the_book = await book.open_book(f"sqlite:///{tmp_path / 'hub.db'}", deployment=document.digest())
     async with the_book.write() as c:
+        with pytest.raises(errors.BadConfig, match="holds a token"):
+            await sealing.release(c, FRAMES[0].digest, by="a person", reason="with stk_" + "A" * 43, at_s=1)
         assert await sealing.release(c, FRAMES[0].digest, by="a person", reason="looked at", at_s=1)
     await the_book.close()
     async with hub.running(tmp_path, caps=(cap,)) as h:

@@ -16,7 +16,7 @@ from store.book import Book
 from store.connection import Connection
 from tests.store import belt
 
-BAD_REASONS = ("", "   ", "x" * 501, "two\nlines", "nul\0", "\ud800", "\u202egnp.exe", "tab\t")
+BAD_REASONS = ("", "   ", "x" * 501, "two\nlines", "nul\0", "\ud800", "\u202egnp.exe", "tab\t", "with stk_" + "A" * 43)
 
 
 async def count(c: Connection) -> int:

@@ -170,3 +170,25 @@ async def test_after_a_restore_no_token_from_before_opens_anything_until_it_is_r
                 c, "root", people.hash_of(token), by="local:op", reason="after the restore", at_s=at_s + 1
             )
         assert (await world.ask("GET", "/v1/whoami", token=token)).status == 200
+
+
+async def test_who_was_revoked_and_let_in_again_approves_again(tmp_path: Path) -> None:
+    """The only way to give somebody another role must not take their word away for good."""
+    async with web.serving(tmp_path) as world:
+        for name, role in (("root", "admin"), ("tess", "proposer"), ("adam", "approver")):
+            await world.person(name, role)
+        made = (await world.propose("tess")).json
+        body = {"payloadHash": made["payloadHash"], "reason": "checked"}
+        intent, payload = (hashing.unhex(made[name], size=32) for name in ("id", "payloadHash"))
+
+        async def counted() -> list[str]:
+            async with world.book.read() as c:
+                return [item.principal for item in await commands.approvals(c, intent, payload)]
+
+        assert (await world.ask("POST", f"/v1/intents/{made['id']}/approve", by="adam", body=body)).status == 200
+        assert (await world.ask("POST", "/v1/principals/adam/revoke", by="root", body=REASON)).status == 200
+        assert await counted() == []
+        await world.person("adam", "approver", "operator")
+        assert await counted() == [], "the old word does not come back with the name"
+        assert (await world.ask("POST", f"/v1/intents/{made['id']}/approve", by="adam", body=body)).status == 200
+        assert await counted() == ["adam"]
