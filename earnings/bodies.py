@@ -80,16 +80,31 @@ class Wants:
         self._leases: dict[bytes, _Lease] = {}
         self._failed: dict[bytes, set[bytes]] = {}
         self._fed: dict[bytes, dict[str, None]] = {}
+        self._look = 0
+        self._added: dict[bytes, int] = {}
 
-    def replace(self, stream: bytes, wants: Sequence[Want]) -> None:
-        kept = {digest: want for digest, want in self._wants.items() if want.header.stream != stream}
+    def look(self) -> int:
+        """Before the book is looked at: what is added from now on may be missing in what is found there."""
+        self._look += 1
+        return self._look
+
+    def replace(self, stream: bytes, wants: Sequence[Want], *, look: int) -> None:
+        """By what the look that began as `look` found; what was asked for since then stays."""
+        added = self._added
+        kept = {
+            digest: want
+            for digest, want in self._wants.items()
+            if want.header.stream != stream or added.get(digest, 0) >= look
+        }
         self._wants = kept | {want.digest: want for want in wants}
         self._leases = {digest: lease for digest, lease in self._leases.items() if digest in self._wants}
         self._failed = {digest: failed for digest, failed in self._failed.items() if digest in self._wants}
         self._fed = {digest: fed for digest, fed in self._fed.items() if digest in self._wants}
+        self._added = {digest: number for digest, number in added.items() if digest in self._wants}
 
     def add(self, want: Want) -> None:
         self._wants.setdefault(want.digest, want)
+        self._added[want.digest] = self._look
 
     def completed(self, digest: bytes) -> None:
         want = self._wants.get(digest)
@@ -110,7 +125,7 @@ class Wants:
             failed.clear()
 
     def drop(self, digest: bytes) -> None:
-        for kept in (self._wants, self._leases, self._failed, self._fed):
+        for kept in (self._wants, self._leases, self._failed, self._fed, self._added):
             kept.pop(digest, None)
 
     def wanted(self, attester: bytes, *, now_s: float) -> tuple[bytes, ...]:

@@ -108,8 +108,9 @@ class Sealer:
 
     async def _advance(self, stream_id: bytes) -> bool:
         """True when a frame was sealed, or a wrong body thrown out."""
+        look = self._wires.wants.look()
         async with self._book.read() as c:
-            await self._refresh_wants(c, stream_id)
+            await self._refresh_wants(c, stream_id, look=look)
             await self._show_last(c, stream_id)
             found = await self._next(c, stream_id)
             if isinstance(found, Waiting):
@@ -170,20 +171,20 @@ class Sealer:
         frame = await votes.frame(c, votes.Place(seat.stream_id, seat.sequence, seat.revision))
         return frame, votes.stand(frame, seat, await votes.quarantined(c))
 
-    async def _refresh_wants(self, c: book.Connection, stream_id: bytes) -> None:
-        """Bodies of the frames in order from the next one on, as far as each has its quorum."""
+    async def _refresh_wants(self, c: book.Connection, stream_id: bytes, *, look: int) -> None:
+        """Bodies of the frames from the next one on that have their quorum, whatever is missing between them: votes come in any order."""
         first = await votes.next_sequence(c, stream_id)
         frames = await votes.frames(c, stream_id, first=first, last=first + bodies.WINDOW - 1)
         quarantined = await votes.quarantined(c)
         wants: list[bodies.Want] = []
         for sequence in range(first, first + bodies.WINDOW):
             seat = self._wires.seats.at(stream_id, sequence)
-            frame = None if seat is None else frames.get((sequence, seat.revision))
-            if seat is None or frame is None:
+            if seat is None:
                 break
-            standing = votes.stand(frame, seat, quarantined)
-            if standing.state != "quorum" or standing.leading is None:
-                break
+            frame = frames.get((sequence, seat.revision))
+            standing = None if frame is None else votes.stand(frame, seat, quarantined)
+            if standing is None or standing.state != "quorum" or standing.leading is None:
+                continue
             known = await votes.header(c, standing.leading)
             if known is None or await bodies.repeats(c, known.header):
                 continue
@@ -191,7 +192,7 @@ class Sealer:
             complete = any(copy.complete for copy in copies.values())
             want = bodies.Want(seat, known.header, known.digest, standing.supporters, sequence == first, complete)
             wants.append(want)
-        self._wires.wants.replace(stream_id, wants)
+        self._wires.wants.replace(stream_id, wants, look=look)
 
     async def _payloads(self, c: book.Connection, want: bodies.Want) -> tuple[list[bytes] | None, str]:
         """A complete copy: of a token's holder rather than of an address, the oldest first, so that newer ones cannot push it back."""

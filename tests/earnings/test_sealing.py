@@ -56,6 +56,9 @@ async def test_frames_seal_in_order_however_their_votes_arrive(tmp_path: Path) -
     async with hub.running(tmp_path) as h:
         for made in reversed(FRAMES[1:]):
             await votes(h, made)
+            for _ in range(20):  # meanwhile the hub looks at its book, and asks for it all the same
+                asked = [root for agent in factory.AGENTS[:3] for root in await h.wanted(agent)]
+                assert hashing.hex0x(made.header.body_root) in asked
             assert (await h.upload(made)) == [202], "bodies are taken up to 64 frames ahead"
         assert (await h.get("/status"))[1]["sealed"] == 0
         await h.seal(FRAMES[0])
