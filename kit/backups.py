@@ -238,8 +238,11 @@ def acceptance(*, by: str, at_s: int) -> str:
 
 
 def restored_at_s(key: str, value: str) -> int | None:
-    """Of a note of `meta`; None when it is not about a restore."""
-    return None if _number(key) is None else msgspec.json.decode(value, type=Restored).restored_at_s
+    """Of a note of `meta`, and no earlier than its backup was taken, whatever the clock said; None when it is not about a restore."""
+    if _number(key) is None:
+        return None
+    found = msgspec.json.decode(value, type=Restored)
+    return max(found.restored_at_s, found.taken_at_s)
 
 
 def _number(key: str) -> int | None:

@@ -6,10 +6,13 @@ submitted from it (latch `submit.restored`) until an operator looked and cleared
 
 from __future__ import annotations
 
+import msgspec
 import sqlalchemy as sa
 
+from domain import hashing
 from kit import backups, books
 from store.connection import Connection
+from store.staking import command
 from store.tables import meta
 
 LATCH = "submit.restored"
@@ -21,10 +24,33 @@ async def restored(c: Connection) -> Restored | None:
     return backups.pending(await _notes(c))
 
 
-async def last_restore_s(c: Connection) -> int:
-    """When this book was last made from a backup; 0 if it never was. Accepting it changes nothing here."""
+class Boundary(msgspec.Struct, frozen=True):
+    """Between the rows that came from a backup and those written since. `command` is the number of the newest restore's command, which every
+    clock leaves alone; restores of before have none, and are told by time: no earlier than their backup was taken."""
+
+    command: int | None
+    at_s: int
+
+    def before(self, command: int | None, at_s: int) -> bool:
+        """Whether a row of this command and time came from the backup."""
+        if self.command is not None and command is not None:
+            return command < self.command
+        return at_s < self.at_s
+
+
+async def boundary(c: Connection) -> Boundary:
+    """The last one; nothing is before it when this book was never made from a backup. Accepting a restore changes nothing here."""
     found = [backups.restored_at_s(key, value) for key, value in (await _notes(c)).items()]
-    return max((at_s for at_s in found if at_s is not None), default=0)
+    number = await c.scalar(sa.select(sa.func.max(command.c.id)).where(command.c.kind == "restore"))
+    return Boundary(number, max((at_s for at_s in found if at_s is not None), default=0))
+
+
+async def before_restore(c: Connection, intent: bytes, *, proposed_at_s: int) -> bool:
+    """Whether an intent came from the backup: what became of it since, this book may have forgotten."""
+    proposals = (command.c.kind == "propose", command.c.subject == hashing.hex0x(intent))
+    number = await c.scalar(sa.select(sa.func.min(command.c.id)).where(*proposals))
+    # Within one second nobody can tell by the time, so it counts as before.
+    return (await boundary(c)).before(number, proposed_at_s - 1)
 
 
 async def accept_restored(c: Connection, *, by: str, at_s: float) -> bool:

@@ -369,10 +369,9 @@ def restoring(*, by: str, reason: str) -> backups.Also:
 
 async def _forget_before_restore(c: Connection, *, at_s: float) -> None:
     """What the backup holds as not yet reserved may have been done since: nobody but a person can tell, who proposes it again."""
-    before = await backup.last_restore_s(c)
     for state in sorted(domain_intent.UNSENT):
         for found in await intents.in_states(c, (state,), limit=1_000_000):
-            if found.proposed_at_s <= before:
+            if await backup.before_restore(c, found.id, proposed_at_s=found.proposed_at_s):
                 why = "it is older than the restore and may have been done since: propose it again under another key"
                 await intents.move(c, found.id, expect=found.state, to="expired", why=why, at_s=at_s)
 

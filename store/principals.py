@@ -143,7 +143,7 @@ async def session(c: Connection, hash: bytes, now_s: float) -> Principal | None:
 
 async def _valid(c: Connection, row: AnyRow | None) -> Principal | None:
     """A backup knows nothing of who was revoked after it: no token from before a restore opens anything until it was rotated."""
-    if row is None or row.since_s < await backup.last_restore_s(c):
+    if row is None or (await backup.boundary(c)).before(row.command, row.since_s):
         return None
     return _principal(row)
 
@@ -187,7 +187,14 @@ async def _end(c: Connection, found: Principal, *, at_s: float) -> None:
 
 def _select() -> AnySelect:
     """Never the hash of a token."""
-    return sa.select(principal.c.id, principal.c.name, principal.c.roles, principal.c.since_s, principal.c.until_s)
+    return sa.select(
+        principal.c.id,
+        principal.c.name,
+        principal.c.roles,
+        principal.c.since_s,
+        principal.c.until_s,
+        principal.c.command,
+    )
 
 
 def _principal(row: AnyRow) -> Principal:

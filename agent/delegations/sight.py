@@ -111,6 +111,8 @@ class View(msgspec.Struct, frozen=True):
     """When the intent came into its state."""
     settle: Settlement | None = None
     """The newest since then."""
+    restored: bool = False
+    """It came from a backup: the book may have forgotten transactions of its own."""
     proof: questions.Proof | None = None
     """The answer to this view's `question`; None while there is none."""
 

@@ -284,6 +284,11 @@ def _superseded(view: sight.View, counts: sight.Counts) -> tuple[Output, ...]:
     match view.proof:
         case questions.Proven() if sight.holds(view, view.proof):
             why = f"another transaction is final on nonce {view.nonce}"
+            if view.restored:
+                # What a restored book forgot may well be its own, and have done what the intent wants.
+                why = f"{why}, and it may be this book's own, forgotten with the backup; {view.proof.why}"
+                moved = [] if view.state == "needs_operator" else [Move("needs_operator", why, view.proof.known)]
+                return (*moved, _again(view))
             return (Move("superseded", f"{why}; {view.proof.why}", view.proof.known), Alarm(FOREIGN, why))
         case questions.Contradicted() | questions.Unavailable():
             found = _unproven(view, view.proof, f"nonce {view.nonce} is not another's: ", latch=FOREIGN)

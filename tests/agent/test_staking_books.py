@@ -10,7 +10,7 @@ import pytest
 
 from domain import hashing
 from kit import backups, copying
-from store import attempts, commands, latches
+from store import attempts, commands, latches, principals, reservations, settling
 from store import copy as store_copy
 from tests.agent import staking_belt
 from tests.agent.staking_belt import ETHER, GWEI
@@ -104,6 +104,67 @@ async def test_a_restored_book_bumps_nothing_until_a_person_has_accepted_it(
         await desk.until(slow, "final_ok")
         async with desk.book.read() as c:
             assert len(await attempts.of_intent(c, slow)) == 2
+
+
+async def test_what_a_restored_book_forgot_of_its_own_is_nobodys_before_a_person_says_so(
+    town: staking_belt.Town, tmp_path: Path
+) -> None:
+    """The backup holds it as reserved; it was signed, sent and done since. Its nonce is taken, by this book's own transaction."""
+    async with staking_belt.desk(town, tmp_path / "book.db") as desk:
+        id = await desk.propose("a")
+        await desk.step(desk.decide)
+        await backups.take(f"sqlite:///{tmp_path / 'book.db'}", tmp_path / "backup.db", KINDS, at_s=1)
+        await desk.until(id, "final_ok")
+        now = int(desk.clock.now())
+    written = commands.restoring(by="local:otto", reason="the disk died")
+    again = f"sqlite:///{tmp_path / 'again.db'}"
+    await backups.restore(tmp_path / "backup.db", again, KINDS, expect={}, at_s=1, also=written)
+    async with staking_belt.desk(town, tmp_path / "again.db") as desk:
+        await desk.clock.advance(now - desk.clock.now())
+        await desk.run(2)
+        assert isinstance(await desk.clear("submit.restored"), commands.Done)
+        for _ in range(4):
+            await desk.clock.advance(60)
+            await desk.run(1)
+        stored = await desk.look(id)
+        assert stored.state == "needs_operator" and "may be this book's own" in stored.why, stored.why
+        async with desk.book.write() as c:
+            held = await reservations.of_intent(c, id)
+            assert held is not None and held.released_at_s is None
+            at_s = desk.clock.now()
+            await settling.settle(c, id, outcome="superseded", by="olga", reason="it is the same delegation", at_s=at_s)
+        await desk.run(2)
+        assert await desk.state(id) == "superseded" and await town.effects() == [ETHER]
+        await desk.sound()
+
+
+async def test_a_machine_whose_clock_is_behind_restores_no_token_and_does_nothing_twice(
+    town: staking_belt.Town, tmp_path: Path
+) -> None:
+    async with staking_belt.desk(town, tmp_path / "book.db") as desk:
+        id = await desk.propose("a")
+        now = desk.clock.now()
+        async with desk.book.write() as c:
+            await principals.add(c, "mallory", ["admin"], b"\x07" * 32, by="x", reason="r", at_s=now)
+        await backups.take(f"sqlite:///{tmp_path / 'book.db'}", tmp_path / "backup.db", KINDS, at_s=1)
+        await desk.until(id, "final_ok")
+    written = commands.restoring(by="local:otto", reason="the disk died")
+    again = f"sqlite:///{tmp_path / 'again.db'}"
+    await backups.restore(tmp_path / "backup.db", again, KINDS, expect={}, at_s=1, also=written)
+    async with staking_belt.desk(town, tmp_path / "again.db") as desk:
+        await desk.clock.advance(60)
+        async with desk.book.write() as c:
+            assert await principals.by_token_hash(c, b"\x07" * 32) is None
+            done = await principals.rotate(c, "mallory", b"\x08" * 32, by="local:otto", reason="r", at_s=5)
+            assert isinstance(done, commands.Done)
+            known = await principals.by_token_hash(c, b"\x08" * 32)
+            assert known is not None and known.name == "mallory", "a new token is good, whatever the clock says"
+        await desk.run(2)
+        assert isinstance(await desk.clear("submit.restored"), commands.Done)
+        for _ in range(6):
+            await desk.run(1)
+            await town.mine()
+        assert await desk.state(id) == "expired" and await town.effects() == [ETHER]
 
 
 async def test_an_old_copy_of_the_book_halts_at_the_nonces_it_does_not_know(
