@@ -44,13 +44,13 @@ _ACQUIRE = sa.text("""
 INSERT INTO stakeside_lease AS l (chain_id, account, holder, token, grants, ttl_s, expires_at)
 VALUES (:chain_id, :account, :holder, :last_token + 1, 1, CAST(:ttl_s AS bigint), clock_timestamp() + make_interval(secs => CAST(:ttl_s AS bigint)))
 ON CONFLICT (chain_id, account) DO UPDATE SET
-    token = CASE WHEN l.holder = excluded.holder AND l.ttl_s > 0 AND l.token >= :last_token
+    token = CASE WHEN :mine AND l.holder = excluded.holder AND l.ttl_s > 0 AND l.token >= :last_token
                  THEN l.token ELSE greatest(l.token, :last_token) + 1 END,
     holder = excluded.holder,
     grants = l.grants + 1,
     ttl_s = excluded.ttl_s,
     expires_at = excluded.expires_at
-WHERE l.holder = excluded.holder OR l.ttl_s = 0 OR (l.grants, l.expires_at) = (:ended, CAST(:ended_at AS timestamptz))
+WHERE (:mine AND l.holder = excluded.holder) OR l.ttl_s = 0 OR (l.grants, l.expires_at) = (:ended, CAST(:ended_at AS timestamptz))
 RETURNING l.token
 """)
 _RENEW = sa.text("""
@@ -97,19 +97,29 @@ class LeaseTable:
         self._made = False
 
     async def acquire(
-        self, *, chain_id: int, account: bytes, holder: bytes, ttl_s: int, last_token: int, ended: Other | None = None
+        self,
+        *,
+        chain_id: int,
+        account: bytes,
+        holder: bytes,
+        ttl_s: int,
+        last_token: int,
+        ended: Other | None = None,
+        mine: bool = True,
     ) -> int | Other:
         """The token: the same while the same holder has it without a break, else a greater one than ever and than `last_token`. `ended` is
-        the grant that the caller has seen to its end: another holder's is taken over only while it is the newest."""
+        the grant that the caller has seen to its end: another holder's is taken over only while it is the newest. Without `mine` the
+        caller's own row counts as another's: after it was told that another one holds the account, such a row is of the past."""
         wanted = {"chain_id": chain_id, "account": account, "holder": holder, "ttl_s": ttl_s, "last_token": last_token}
         wanted |= (
             {"ended": -1, "ended_at": None} if ended is None else {"ended": ended.grants, "ended_at": ended.expires_at}
         )
+        wanted["mine"] = mine
         for _ in range(2):  # between the two statements the other may have given it back
             token = await self._one(_ACQUIRE, wanted)
             if token is not None:
                 return int(token[0])
-            other = await self._other(chain_id, account, holder)
+            other = await self._other(chain_id, account, holder if mine else b"")
             if other is not None:
                 return other
         raise errors.Transient("the lease changed hands twice while it was asked for", retry_after_s=1)

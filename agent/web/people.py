@@ -34,6 +34,10 @@ FAILURES, WINDOW_S, ADDRESSES = 20, 60, 1024
 """Wrong tokens from one address in a window before it has to wait; addresses that are remembered for it."""
 IN_FLIGHT = places.Bounds(total=48, addresses=32, each=24)
 """Requests answered at a time: beyond that, come back. A browser has a handful; who sends a token or a session finds places among guests."""
+LOOKED_UP = places.Bounds(total=64, addresses=64, each=24)
+"""Tokens and sessions that are looked up at a time: until the book knows them they are anybody's."""
+SIGNING_IN = places.Bounds(total=32, addresses=32, each=8)
+"""Sign-ins at a time: their bodies are a stranger's, and come as slowly as that one likes."""
 TOKEN = re.compile(r"stk_[A-Za-z0-9_-]{43}\Z")
 _COOKIE = re.compile(r"sks_[A-Za-z0-9_-]{43}\Z")
 
@@ -179,33 +183,42 @@ class Door:
         self._count = count
         self._throttle = Throttle(clock)
         self._slots = places.Slots(IN_FLIGHT)
+        self._looking_up = places.Slots(LOOKED_UP)
+        self._signing_in = places.Slots(SIGNING_IN)
         # Cookies know no ports: under one name, signing in at one agent would sign out at another one of the host.
         own = f"stakeside-{hashlib.sha256(whose.encode()).hexdigest()[:8]}"
         # A browser takes a `__Host-` cookie only over TLS, from this very host, for all its paths.
         self.cookie = f"__Host-{own}" if tls else own
 
     def guard(self, route: routes.Route) -> http.Handler:
-        """Health, metrics and what looks into no book are always answered; the rest as long as there are places."""
+        """Health, metrics and what looks into no book are always answered; the rest as long as there are places. Whoever sends a token or a
+        cookie is a stranger until the book knows it, and signing in has places of its own: made-up ones keep nobody out."""
 
         async def guarded(request: web.Request) -> web.StreamResponse:
             if route.access == routes.OPEN and not route.changes:
-                return await self._let_in(request, route)
-            with self._slots.take(places.address(request.remote), known=self._named(request)) as taken:
-                if taken:
-                    return await self._let_in(request, route)
-            busy = Refusal(503, "Busy", "too many requests at a time: come back in a moment", 1)
-            self._count(busy.status)
-            return self._answer.turned_away(request, route, busy)
+                return await self._let_in(request, route, None)
+            source, slots, found = places.address(request.remote), self._signing_in, None
+            if route.access != routes.OPEN:
+                slots = self._slots
+                with self._looking_up.take(source, known=False) as taken:
+                    if not taken:
+                        return self._busy(request, route)
+                    found = await self._who(request)
+                if isinstance(found, Refusal):
+                    self._count(found.status)
+                    return self._answer.turned_away(request, route, found)
+            with slots.take(source, known=found is not None) as taken:
+                return await self._let_in(request, route, found) if taken else self._busy(request, route)
 
         return guarded
 
-    def _named(self, request: web.Request) -> bool:
-        """Whether it looks like a principal's, before the book is asked."""
-        _, _, token = request.headers.get("Authorization", "").partition(" ")
-        return bool(TOKEN.match(token.strip()) or _COOKIE.match(request.cookies.get(self.cookie, "")))
+    def _busy(self, request: web.Request, route: routes.Route) -> web.StreamResponse:
+        busy = Refusal(503, "Busy", "too many requests at a time: come back in a moment", 1)
+        self._count(busy.status)
+        return self._answer.turned_away(request, route, busy)
 
-    async def _let_in(self, request: web.Request, route: routes.Route) -> web.StreamResponse:
-        refusal = None if route.access == routes.OPEN else await self._admit(request, route)
+    async def _let_in(self, request: web.Request, route: routes.Route, found: Who | None) -> web.StreamResponse:
+        refusal = None if route.access == routes.OPEN else self._admit(request, route, found)
         if refusal is None and route.access == routes.OPEN and route.changes:
             refusal = foreign(request, tls=self._tls)
         if refusal is not None:
@@ -220,10 +233,7 @@ class Door:
             self._count(ended.status)
             return self._answer.turned_away(request, route, ended)
 
-    async def _admit(self, request: web.Request, route: routes.Route) -> Refusal | None:
-        found = await self._who(request)
-        if isinstance(found, Refusal):
-            return found
+    def _admit(self, request: web.Request, route: routes.Route, found: Who | None) -> Refusal | None:
         if found is not None:
             request[_who] = found
         if found is not None and found.session is not None and route.changes:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import msgspec
@@ -204,6 +205,50 @@ async def test_no_clock_on_a_wall_ends_a_shared_lease_or_makes_it_longer(postgre
     assert taken.token > held.token
     with pytest.raises(base.Taken):
         await first.renew(held)
+    await databases.run(engine.dispose)
+
+
+async def test_a_lease_database_that_goes_back_gives_nobody_back_what_another_one_took(
+    postgres_server: servers.Server,  # noqa: F811
+) -> None:
+    """As after a restore, or a failover to a replica that was behind: whoever was told that another one holds the account waits that one out."""
+    url = postgres_server.empty()
+    clock = runtime.ManualClock()
+    first, second = (
+        postgres.PostgresLeases(
+            tables.LeaseTable(url),
+            chain_id=factory.CHAIN,
+            account=ACCOUNT.address,
+            holder=holder(name),
+            ttl_s=60,
+            clock=clock,
+        )
+        for name in "ab"
+    )
+    engine = sa.create_engine(url.replace("postgresql://", "postgresql+asyncpg://"))
+
+    def run(text: str, **values: object) -> Callable[[], list[Any]]:
+        def work() -> list[Any]:
+            with engine.begin() as c:
+                return [tuple(row) for row in c.execute(sa.text(text + " RETURNING holder, token, grants"), values)]
+
+        return work
+
+    await first.acquire()
+    ((was, token, grants),) = await databases.run(run("UPDATE stakeside_lease SET grants = grants"))
+    with pytest.raises(base.Taken):
+        await second.acquire()
+    await clock.advance(61)
+    await second.acquire()
+    with pytest.raises(base.Taken):
+        await first.acquire()
+    await databases.run(
+        run("UPDATE stakeside_lease SET holder = :h, token = :t, grants = :g", h=was, t=token, g=grants)
+    )
+    with pytest.raises(base.Taken):
+        await first.acquire()
+    await clock.advance(61)
+    assert (await first.acquire()).token > token
     await databases.run(engine.dispose)
 
 

@@ -37,6 +37,7 @@ class PostgresLeases:
         self._clock = clock
         self._last_token = last_token
         self._seen: tuple[leases.Other, float] | None = None
+        self._lost = False
 
     async def acquire(self) -> base.Held:
         sent = self._clock.monotonic()
@@ -47,6 +48,7 @@ class PostgresLeases:
             ttl_s=self._ttl_s,
             last_token=self._last_token,
             ended=None if self._seen is None or self._left_s() else self._seen[0],
+            mine=not self._lost,
         )
         return self._held(found, sent)
 
@@ -75,6 +77,7 @@ class PostgresLeases:
 
     def _held(self, found: int | leases.Other, sent: float) -> base.Held:
         if isinstance(found, leases.Other):
+            self._lost = True
             if self._seen is None or (self._seen[0].grants, self._seen[0].expires_at) != (
                 found.grants,
                 found.expires_at,
@@ -87,7 +90,7 @@ class PostgresLeases:
                 cure="this agent stands by and takes over when the lease ends; stop the other one to make it soon",
                 for_s=for_s,
             )
-        self._last_token, self._seen = max(self._last_token, found), None
+        self._last_token, self._seen, self._lost = max(self._last_token, found), None, False
         return base.Held(found, base.until(sent, self._ttl_s))
 
     def _left_s(self) -> int:
