@@ -17,6 +17,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.exc import DatabaseError, DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as NoneFree
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from domain import errors
@@ -28,13 +29,26 @@ Connection = AsyncConnection
 
 _ADVISORY_LOCK = 0x5354414B
 _DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg", "postgres": "postgresql+asyncpg"}
-READERS = 4
+READERS = databases.READERS
 
 
 class Book:
-    def __init__(self, writer: AsyncEngine, reader: AsyncEngine, lock: int | None) -> None:
+    """`write()` is one transaction at a time, `read()` a snapshot beside it: for the sealer and what agents send. `look()` is the same for
+    consumers and people, and `probe()` for health, over connections of their own: however many ask, no seal and no lease waits for them."""
+
+    def __init__(
+        self,
+        writer: AsyncEngine,
+        reader: AsyncEngine,
+        lock: int | None,
+        *,
+        looker: AsyncEngine,
+        prober: AsyncEngine,
+    ) -> None:
         self._writer = writer
         self._reader = reader
+        self._looker = looker
+        self._prober = prober
         self._lock = lock
         self._turn = asyncio.Lock()
 
@@ -52,19 +66,39 @@ class Book:
 
     @asynccontextmanager
     async def read(self) -> AsyncGenerator[Connection, None]:
-        """A snapshot."""
-        try:
-            async with self._reader.begin() as c:
-                yield c
-        except (DBAPIError, OSError) as error:
-            raise _away(error, "the hub's book could not be read") from None
+        """A snapshot for the hub's own work."""
+        async with _snapshot(self._reader) as c:
+            yield c
+
+    @asynccontextmanager
+    async def look(self) -> AsyncGenerator[Connection, None]:
+        """A snapshot for who asks."""
+        async with _snapshot(self._looker) as c:
+            yield c
+
+    @asynccontextmanager
+    async def probe(self) -> AsyncGenerator[Connection, None]:
+        """A snapshot for probes, one at a time."""
+        async with _snapshot(self._prober) as c:
+            yield c
 
     async def close(self) -> None:
-        await self._reader.dispose()
-        await self._writer.dispose()
+        for engine in (self._prober, self._looker, self._reader, self._writer):
+            await engine.dispose()
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+
+
+@asynccontextmanager
+async def _snapshot(engine: AsyncEngine) -> AsyncGenerator[Connection, None]:
+    try:
+        async with engine.begin() as c:
+            yield c
+    except NoneFree:
+        raise errors.Transient("every connection to the hub's book is busy") from None
+    except (DBAPIError, OSError) as error:
+        raise _away(error, "the hub's book could not be read") from None
 
 
 def _away(error: DBAPIError | OSError, what: str) -> Exception:
@@ -87,7 +121,8 @@ async def open_book(url: str, *, deployment: bytes) -> Book:
     lock = _take_lock(Path(rest.removeprefix("/")).resolve()) if dialect == "sqlite" else None
     full = f"{driver}://{rest}"
     writer = _engine(full, begin="BEGIN IMMEDIATE", size=1)
-    book = Book(writer, _engine(full, begin="BEGIN", size=READERS, snapshot=True), lock)
+    reader, looker, prober = (_engine(full, begin="BEGIN", size=size, snapshot=True) for size in (READERS, READERS, 1))
+    book = Book(writer, reader, lock, looker=looker, prober=prober)
     try:
         await _check(book, deployment)
     except BaseException:

@@ -154,20 +154,24 @@ class Desk:
         self._buckets = limits.Buckets(RATE, most=MAX_SOURCES)
 
     async def ask(self, data: bytes, *, source: str) -> lease.SignedGrant | Refused:
-        """`source` is the sender as far as it can be told: what is bounded, since anybody can make keys."""
+        """`source` is the sender as far as it can be told."""
         answer = await self._ask(data, source)
         self._metrics.leases.labels(answer.title.replace(" ", "_") if isinstance(answer, Refused) else "granted").inc()
         return answer
 
     async def _ask(self, data: bytes, source: str) -> lease.SignedGrant | Refused:
-        wait_s = self._buckets.take(source.encode(), now_s=self._clock.monotonic())
+        read = read_request(data, self._wires.seats, now_s=int(self._clock.now()))
+        account = b"" if isinstance(read, Refused) else read[0].account
+        listed = account in (self._accounts or ())
+        # Who is listed and has signed is told from others at the same address; those are not, since anybody can make keys.
+        asking = source.encode() + (account if listed else b"")
+        wait_s = self._buckets.take(asking, now_s=self._clock.monotonic())
         if wait_s:
             return Refused(429, "too many requests", "leases are asked for too fast", retry_after_s=wait_s)
-        read = read_request(data, self._wires.seats, now_s=int(self._clock.now()))
         if isinstance(read, Refused):
             return read
         asked, digest = read
-        if self._accounts is not None and asked.account not in self._accounts:
+        if self._accounts is not None and not listed:
             return Refused(403, "account not listed", "leases.accounts of this hub does not list the account")
         outcome, number = await self._settle(asked, source)
         match outcome:

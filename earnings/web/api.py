@@ -22,6 +22,14 @@ ATTESTATION_BYTES = 64 << 10
 """The largest valid one has about 8 KiB; a context of control characters is six times as long when escaped."""
 REPLACEMENT_BYTES = 8 << 10
 LEASE_BYTES = 2 << 10
+SAID = {
+    "/v1/attestations": ATTESTATION_BYTES,
+    "/v1/replacements": REPLACEMENT_BYTES,
+    "/v1/leases": LEASE_BYTES,
+}
+"""What agents sign, with the longest body of each."""
+FREE = frozenset({"/v1/wanted", "/v1/bodies/{root}"})
+"""The one waits for nothing, the other has `CHUNKS_AT_ONCE`."""
 CHUNK_BYTES = 8 << 20
 CHUNKS_AT_ONCE = places.Bounds(total=8, addresses=4, each=2)
 """Chunks in memory at a time: 64 MiB at most. Half of them are for holders of tokens alone."""
@@ -70,16 +78,13 @@ class Api:
         ]
 
     async def attest(self, request: web.Request) -> web.Response:
-        data = await guard.read_body(request, max_bytes=ATTESTATION_BYTES)
-        return _answer(await self._intake.attest(data))
+        return _answer(await self._intake.attest(guard.said(request)))
 
     async def replace(self, request: web.Request) -> web.Response:
-        data = await guard.read_body(request, max_bytes=REPLACEMENT_BYTES)
-        return _answer(await self._intake.replace(data))
+        return _answer(await self._intake.replace(guard.said(request)))
 
     async def lease(self, request: web.Request) -> web.Response:
-        data = await guard.read_body(request, max_bytes=LEASE_BYTES)
-        answer = await self._desk.ask(data, source=guard.source(request, self._tokens))
+        answer = await self._desk.ask(guard.said(request), source=guard.source(request, self._tokens))
         return refusal(answer) if isinstance(answer, Refused) else http.json_response(answer)
 
     async def wanted(self, request: web.Request) -> web.Response:
@@ -103,12 +108,12 @@ class Api:
     async def receipts(self, request: web.Request) -> web.Response:
         attester = _bytes(request.match_info["attester"], size=20, what="attester")
         first = http.query_int(request, "from", default=1, minimum=1, maximum=1 << 62)
-        async with self._book.read() as c:
+        async with self._book.look() as c:
             found = await self._clerk.page(c, attester=attester, first=first)
         return http.json_response({"receipts": found})
 
     async def streams(self, request: web.Request) -> web.Response:
-        async with self._book.read() as c:
+        async with self._book.look() as c:
             found = await queries.streams(c, self._wires.seats, self._sealer.waiting)
         return tagged(request, {"streams": found})
 
@@ -119,14 +124,14 @@ class Api:
         seats = self._wires.seats
         if stream not in seats.streams:
             return _missing("the deployment document has no such stream")
-        async with self._book.read() as c:
+        async with self._book.look() as c:
             waiting = self._sealer.waiting.get(stream)
             found = await queries.frames(c, seats, stream, first=first, limit=limit, waiting=waiting)
         return tagged(request, found)
 
     async def statement(self, request: web.Request) -> web.Response:
         digest = _bytes(request.match_info["digest"], size=32, what="digest")
-        async with self._book.read() as c:
+        async with self._book.look() as c:
             found = await queries.certificate(c, digest)
         return _missing("no sealed statement has this digest") if found is None else tagged(request, found)
 
@@ -135,7 +140,7 @@ class Api:
         text = request.query.get("digest")
         digest = None if text is None else _bytes(text, size=32, what="digest")
         page = http.query_int(request, "page", default=0, minimum=0, maximum=1 << 32)
-        async with self._book.read() as c:
+        async with self._book.look() as c:
             known = await queries.sealed_with_root(c, root, digest)
         tree = None if known is None else await self._tree(known.digest)
         found = None
@@ -167,7 +172,7 @@ class Api:
         async with self._growing:  # one at a time: a tree may be large
             found = self._trees.get(digest)
             if found is None:
-                async with self._book.read() as c:
+                async with self._book.look() as c:
                     sealed = await queries.sealed_leaves(c, digest)
                 if sealed is None:
                     return None
@@ -185,7 +190,7 @@ class Api:
 
     async def _carry(self, known: votes.Known) -> bytes:
         """Raises StoreError when it is not the signed one."""
-        async with self._book.read() as c:
+        async with self._book.look() as c:
             found = await sealing.carry(c, known.header.carry)
         if found is None or await asyncio.to_thread(hashing.keccak256, found) != known.header.carry:
             raise errors.StoreError(

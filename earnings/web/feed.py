@@ -44,7 +44,7 @@ class Feed:
     async def _start(self, request: web.Request) -> int:
         text = request.headers.get("Last-Event-ID", "")
         if not text:
-            async with self._book.read() as c:
+            async with self._book.look() as c:
                 return await queries.last_seal(c)
         if not text.isascii() or not text.isdecimal() or len(text) > 18:
             raise errors.BadAnswer("Last-Event-ID must be the id of an event of this feed", value=text)
@@ -64,7 +64,7 @@ class Feed:
             await _write(response, b"retry: 2000\n\n")
             while not self._stop.is_set():
                 seen = self._news.version
-                async with self._book.read() as c:
+                async with self._book.look() as c:
                     seals = await queries.seals(c, after=after, limit=PAGE)
                 for seal in seals:
                     await _write(response, b"id: %d\nevent: sealed\ndata: %s\n\n" % (seal.number, seal.data()))

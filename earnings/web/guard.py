@@ -1,6 +1,7 @@
 """What every request passes. In: limits and tokens. Out: a bounded number of requests, measured, some of them with a name.
 
-Reading a body, security headers and problems are `kit.http`'s; here are the in-flight cap, consumer tokens and ETags.
+Security headers and problems are `kit.http`'s; here are places, bodies on their way, consumer tokens and ETags. What agents sign has places
+of its own, apart from guests', and takes one when its body is here: it is refused or written at once, so only who may write can hold one.
 """
 
 from __future__ import annotations
@@ -9,8 +10,11 @@ import asyncio
 import hashlib
 import hmac
 import re
+from collections.abc import Collection, Generator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
+import msgspec
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
@@ -27,7 +31,10 @@ _LINE = re.compile(r"(?P<name>[A-Za-z0-9_.\-]{1,64}):(?P<hash>[0-9a-f]{64})\Z")
 
 
 MAX_IN_FLIGHT = places.Bounds(total=128, addresses=96, each=48)
-"""Requests answered at a time. More wait at the agent, which is built for that."""
+"""Requests answered at a time: guests and consumers together, and of each kind that agents sign. More wait at the agent, which is built
+for that."""
+READ_AT_ONCE, READ_OF_EACH = 256, 48
+"""Bodies of strangers that are on their way at a time, in all and from one address. They have 64 KiB at most."""
 
 
 def source(request: web.Request, tokens: Tokens) -> str:
@@ -45,25 +52,87 @@ def check_length(request: web.Request, *, max_bytes: int) -> None:
         raise web.HTTPRequestEntityTooLarge(max_size=max_bytes, actual_size=request.content_length)
 
 
+class _Arriving:
+    """A body on its way. `evict` ends it, unless all of it is here."""
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self._limit: asyncio.Timeout | None = None
+        self._evicted = False
+
+    async def read(self, request: web.Request, *, max_bytes: int) -> bytes:
+        check_length(request, max_bytes=max_bytes)
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        parts: list[bytes] = []
+        size = 0
+        try:
+            async with asyncio.timeout_at(started + BODY_GRACE_S) as self._limit:
+                async for part in request.content.iter_chunked(1 << 16):
+                    size += len(part)
+                    if size > max_bytes:
+                        raise web.HTTPRequestEntityTooLarge(max_size=max_bytes, actual_size=size)
+                    parts.append(part)
+                    if not self._evicted:
+                        self._limit.reschedule(started + BODY_GRACE_S + size / BODY_BYTES_PER_S)
+        except TimeoutError:
+            raise errors.Transient("the request body does not arrive fast enough", value=size) from None
+        finally:
+            self._limit = None
+        return b"".join(parts)
+
+    def evict(self) -> None:
+        self._evicted = True
+        if self._limit is not None and not self._limit.expired():
+            self._limit.reschedule(asyncio.get_running_loop().time())
+
+
 async def read_body(request: web.Request, *, max_bytes: int) -> bytes:
     """The whole body. Raises HTTPRequestEntityTooLarge beyond `max_bytes`, Transient when it comes too slowly."""
-    check_length(request, max_bytes=max_bytes)
-    loop = asyncio.get_running_loop()
-    started = loop.time()
-    parts: list[bytes] = []
-    size = 0
-    try:
-        async with asyncio.timeout(None) as limit:
-            limit.reschedule(started + BODY_GRACE_S)
-            async for part in request.content.iter_chunked(1 << 16):
-                size += len(part)
-                if size > max_bytes:
-                    raise web.HTTPRequestEntityTooLarge(max_size=max_bytes, actual_size=size)
-                parts.append(part)
-                limit.reschedule(started + BODY_GRACE_S + size / BODY_BYTES_PER_S)
-    except TimeoutError:
-        raise errors.Transient("the request body does not arrive fast enough", value=size) from None
-    return b"".join(parts)
+    return await _Arriving("").read(request, max_bytes=max_bytes)
+
+
+class Arrivals:
+    """Bodies on their way. One more than there is room for ends the one that came first, of its own address if that has its share, else
+    of the address that has most: who sends a body at once is never that one, however many are slow."""
+
+    def __init__(self) -> None:
+        self._open: dict[str, dict[_Arriving, None]] = {}
+        self._count = 0
+
+    async def read(self, request: web.Request, *, source: str, known: bool, max_bytes: int) -> bytes:
+        """Raises what `read_body` does. Who is `known` is never ended for others."""
+        if known:
+            return await read_body(request, max_bytes=max_bytes)
+        with self._enter(source) as arriving:
+            return await arriving.read(request, max_bytes=max_bytes)
+
+    @contextmanager
+    def _enter(self, source: str) -> Generator[_Arriving, None, None]:
+        if len(self._open.get(source, ())) >= READ_OF_EACH:
+            self._evict(source)
+        elif self._count >= READ_AT_ONCE:
+            self._evict(max(self._open, key=lambda name: len(self._open[name])))
+        arriving = _Arriving(source)
+        self._open.setdefault(source, {})[arriving] = None
+        self._count += 1
+        try:
+            yield arriving
+        finally:
+            self._leave(arriving)
+
+    def _evict(self, source: str) -> None:
+        first = next(iter(self._open[source]))
+        self._leave(first)
+        first.evict()
+
+    def _leave(self, arriving: _Arriving) -> None:
+        of_source = self._open.get(arriving.source, {})
+        if arriving in of_source:
+            del of_source[arriving]
+            self._count -= 1
+            if not of_source:
+                del self._open[arriving.source]
 
 
 class Tokens:
@@ -153,41 +222,71 @@ def tagged(request: web.Request, value: object, *, immutable: bool = False) -> w
     return web.Response(body=body, headers=headers, content_type="application/json")
 
 
-def busy(
-    metrics: Metrics, clock: runtime.Clock, tokens: Tokens, *, unbounded: frozenset[str], bounds: places.Bounds
-) -> Middleware:
-    """Counts and times requests, and refuses what is beyond `bounds`. Routes in `unbounded` have a bound of their own."""
-    slots = places.Slots(bounds)
+def certified(request: web.Request) -> bool:
+    """Whether the sender has shown a certificate: a hub that asks for one lets in nobody without."""
+    return bool(request.get_extra_info("peercert"))
+
+
+_said = web.RequestKey("said", bytes)
+
+
+def said(request: web.Request) -> bytes:
+    """The body of a request to a route of `Rooms.said`."""
+    return request[_said]
+
+
+class Rooms(msgspec.Struct, frozen=True):
+    """Which places a route's requests take. `unbounded`: none, and nothing is measured. `free`: none, they have a bound of their own or wait
+    for nothing. `said`: signed by agents, their bodies so long at most; each of these routes has its own. All others share the guests'."""
+
+    unbounded: Collection[str]
+    free: Collection[str]
+    said: Mapping[str, int]
+
+
+def busy(metrics: Metrics, clock: runtime.Clock, tokens: Tokens, *, rooms: Rooms, bounds: places.Bounds) -> Middleware:
+    """Counts and times requests, and refuses what there is no place for."""
+    guests = places.Slots(bounds)
+    signed = {route: places.Slots(bounds) for route in rooms.said}
+    arrivals = Arrivals()
+    running = 0
 
     @web.middleware
     async def middleware(request: web.Request, handler: http.Handler) -> web.StreamResponse:
+        nonlocal running
         resource = request.match_info.route.resource
         route = "unknown" if resource is None else resource.canonical
-        if route in unbounded:
+        if route in rooms.unbounded:
             return await handler(request)
-        asking = source(request, tokens)
-        with slots.take(asking, known=by_token(asking)) as taken:
-            if not taken:
-                metrics.requests.labels(route, "503").inc()
-                return http.problem(503, "busy", "too many requests at a time", headers={"Retry-After": "1"})
-            metrics.in_flight.set(slots.running)
-            try:
-                return await timed(route, request, handler)
-            finally:
-                metrics.in_flight.set(slots.running - 1)
-
-    async def timed(route: str, request: web.Request, handler: http.Handler) -> web.StreamResponse:
-        started = clock.monotonic()
-        status = 500
+        running += 1
+        metrics.in_flight.set(running)
+        started, status = clock.monotonic(), 500
         try:
-            response = await handler(request)
+            response = await placed(route, request, handler)
             status = response.status
             return response
         except web.HTTPException as error:
             status = error.status
             raise
+        except errors.Transient:
+            status = 503
+            raise
         finally:
+            running -= 1
+            metrics.in_flight.set(running)
             metrics.requests.labels(route, str(status)).inc()
             metrics.request_seconds.labels(route).observe(clock.monotonic() - started)
+
+    async def placed(route: str, request: web.Request, handler: http.Handler) -> web.StreamResponse:
+        if route in rooms.free:
+            return await handler(request)
+        asking = source(request, tokens)
+        known = by_token(asking) or certified(request)
+        if route in rooms.said:
+            request[_said] = await arrivals.read(request, source=asking, known=known, max_bytes=rooms.said[route])
+        with signed.get(route, guests).take(asking, known=known) as taken:
+            if taken:
+                return await handler(request)
+            return http.problem(503, "busy", "too many requests at a time", headers={"Retry-After": "1"})
 
     return middleware

@@ -5,6 +5,7 @@ Everything that came from a peer or a document is escaped; the page loads one st
 
 from __future__ import annotations
 
+import asyncio
 import html
 from collections.abc import Mapping
 
@@ -46,6 +47,9 @@ class Status:
         self._sealer = sealer
         self._supervisor = supervisor
         self._metrics = metrics
+        self._probing = asyncio.Lock()
+        self._probes_begun = 0
+        self._probed = ""
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -78,7 +82,7 @@ class Status:
     async def page(self, _request: web.Request) -> web.Response:
         seats = self._wires.seats
         parts: list[str] = []
-        async with self._book.read() as c:
+        async with self._book.look() as c:
             streams = await queries.streams(c, seats, self._sealer.waiting)
             for stream in streams:
                 stream_id = hashing.unhex(stream.id, size=32)
@@ -101,16 +105,26 @@ class Status:
             for state in self._supervisor.states.values()
             if state.status in ("degraded", "latched", "stopped")
         ]
-        try:
-            async with self._book.read() as c:
-                await queries.last_seal(c)
-        except errors.StakesideError as error:
-            found.append(str(error))
-        return found
+        unreadable = await self._unreadable()
+        return [*found, unreadable] if unreadable else found
+
+    async def _unreadable(self) -> str:
+        """Why the book cannot be read. Whoever asks while others wait for their turn shares the next one's answer."""
+        asked = self._probes_begun
+        async with self._probing:
+            if self._probes_begun == asked:
+                self._probes_begun += 1
+                self._probed = ""
+                try:
+                    async with self._book.probe() as c:
+                        await queries.last_seal(c)
+                except errors.StakesideError as error:
+                    self._probed = str(error)
+            return self._probed
 
     async def _view(self) -> Mapping[str, object]:
         seats = self._wires.seats
-        async with self._book.read() as c:
+        async with self._book.look() as c:
             streams = await queries.streams(c, seats, self._sealer.waiting)
             agents = await queries.agents(c, seats)
             evidence = await queries.evidence(c)
