@@ -209,3 +209,16 @@ async def test_what_cannot_be_planned_from_a_view_waits_for_what_is_under_way(
         await desk.until(first, "final_ok")
         stored = await desk.until(second, "rejected")
         assert "past the end" in stored.why
+
+
+async def test_while_there_is_no_room_in_flight_no_node_is_asked(town: staking_belt.Town, tmp_path: Path) -> None:
+    async with staking_belt.desk(town, tmp_path / "book.db", section=staking_belt.limits(max_in_flight=1)) as desk:
+        first, second = await desk.propose("a"), await desk.propose("b")
+        await desk.decide.step()
+        assert await desk.state(first) == "reserved"
+        desk.endpoint.url = "http://127.0.0.1:9"
+        await desk.decide.step()
+        stored = await desk.look(second)
+        assert (stored.state, stored.why) == ("new", "1 are under way, the policy has room for 1")
+        desk.endpoint.url = town.url
+        await desk.until(second, "final_ok")

@@ -60,8 +60,9 @@ async def test_a_restored_book_submits_nothing_until_a_person_has_accepted_it(
         await desk.sound()
 
 
+@pytest.mark.parametrize("by", ["accept-restored", "clear-latch"])
 async def test_accepting_a_restored_book_repeats_nothing_that_may_have_been_done_since(
-    town: staking_belt.Town, tmp_path: Path
+    town: staking_belt.Town, tmp_path: Path, by: str
 ) -> None:
     async with staking_belt.desk(town, tmp_path / "book.db") as desk:
         id = await desk.propose("a")
@@ -73,7 +74,10 @@ async def test_accepting_a_restored_book_repeats_nothing_that_may_have_been_done
         await desk.run(2)
         assert await desk.latches() == ["submit.restored"] and await desk.state(id) == "new"
         async with desk.book.write() as c:
-            done = await commands.accept_restored(c, by="otto", reason="compared with the chain", at_s=now + 1)
+            if by == "accept-restored":
+                done = await commands.accept_restored(c, by="otto", reason="compared with the chain", at_s=now + 1)
+            else:
+                done = await commands.clear_latch(c, "submit.restored", by="otto", reason="compared", at_s=now + 1)
         assert isinstance(done, commands.Done)
         assert await desk.state(id) == "expired"
         await desk.run(3)

@@ -248,9 +248,7 @@ async def test_nothing_is_signed_before_the_nonces_were_audited(town: staking_be
         await desk.until(id, "superseded")
 
 
-async def test_what_was_never_signed_is_not_signed_under_another_policy_or_after_its_time(
-    town: staking_belt.Town, tmp_path: Path
-) -> None:
+async def test_what_was_never_signed_is_not_signed_after_its_time(town: staking_belt.Town, tmp_path: Path) -> None:
     async with staking_belt.desk(town, tmp_path / "book.db") as desk:
         id = await desk.propose("a")
         await desk.step(desk.decide)
@@ -261,6 +259,47 @@ async def test_what_was_never_signed_is_not_signed_under_another_policy_or_after
         assert await _signed(desk, id) == [] and "it expired" in (await desk.look(id)).why
         await desk.cancel(id)
         await desk.until(id, "cancelled")
+        await desk.sound()
+
+
+async def test_what_another_policy_allowed_is_not_signed_until_that_policy_is_back(
+    town: staking_belt.Town, tmp_path: Path
+) -> None:
+    where, tighter = tmp_path / "book.db", staking_belt.limits(max_in_flight=3)
+    async with staking_belt.desk(town, where) as desk:
+        id = await desk.propose("a")
+        await desk.step(desk.decide)
+    async with staking_belt.desk(town, where, section=tighter) as desk:
+        await desk.run(2)
+        assert await desk.state(id) == "reserved" and await _signed(desk, id) == []
+        assert "the policy changed before it was signed" in (await desk.look(id)).why
+    async with staking_belt.desk(town, where) as desk:
+        await desk.until(id, "final_ok")
+        await desk.sound()
+
+
+async def test_what_was_signed_and_never_sent_does_not_leave_once_a_person_wants_it_cancelled(
+    town: staking_belt.Town, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await town.client.call("evm_setAutomine", False)
+
+    async def nothing() -> bool:
+        return False
+
+    async with staking_belt.desk(town, tmp_path / "book.db") as desk:
+        id = await desk.propose("a")
+        with monkeypatch.context() as patch:
+            patch.setattr(desk.submit, "_send_all", nothing)
+            await desk.step(desk.decide)
+            await desk.step(desk.submit)
+        assert await desk.state(id) == "signed"
+        await desk.cancel(id)
+        await desk.step(desk.submit)
+        assert (await town.client.call("txpool_status"))["pending"] == "0x0"
+        await desk.until(id, "cancelled")
+        signed, hints = await _signed(desk, id), await _hints(desk, id)
+        assert [item.number for item in signed] == [0, 1] and len(hints) == 1  # only the cancel left
+        assert await town.effects() == []
         await desk.sound()
 
 
