@@ -14,7 +14,9 @@ from agent.delegations import questions
 from domain import intent as intents
 
 SETTLE_S = 120
-"""How long a node may be unable to show what decides: a proof, or a block that it once showed."""
+"""How long a node may be unable to show what decides (a proof, or a block that it once showed), and how long its answers may change."""
+OFTEN = 3
+"""Inclusions of one intent that were put aside, from which on it is no ordinary reorg."""
 
 
 class Attempt(msgspec.Struct, frozen=True):
@@ -83,6 +85,13 @@ class Timing(msgspec.Struct, frozen=True):
     poll_s: int
 
 
+class Aside(msgspec.Struct, frozen=True):
+    """Inclusions that stand no longer: how many, and when the first of them was found."""
+
+    count: int = 0
+    since_s: int = 0
+
+
 class Settlement(msgspec.Struct, frozen=True):
     """What a person says became of it. `logged`: the book holds a canonical log of one of its transactions."""
 
@@ -115,6 +124,7 @@ class View(msgspec.Struct, frozen=True):
     """It came from a backup: the book may have forgotten transactions of its own."""
     proof: questions.Proof | None = None
     """The answer to this view's `question`; None while there is none."""
+    aside: Aside = Aside()
 
 
 # --- what is to be seen in it ---

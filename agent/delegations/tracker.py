@@ -98,7 +98,7 @@ def next(view: sight.View) -> tuple[Output, ...]:
     """Nothing for an intent that holds no nonce."""
     if view.state not in intents.HOLDING:
         return ()
-    found = _follow(view)
+    found = _changing(view, _follow(view))
     if view.state != "needs_operator" or view.settle is None:
         return found
     if any(isinstance(output, Move | Include | Orphan | Finalize | Alarm) for output in found):
@@ -125,6 +125,22 @@ def _follow(view: sight.View) -> tuple[Output, ...]:
     if outputs:
         return (*outputs, *_returned(view, left), _again(view))
     return _waiting(view)
+
+
+def _changing(view: sight.View, outputs: tuple[Output, ...]) -> tuple[Output, ...]:
+    """What is now so and now otherwise comes to no end as long as it is: the intent says it, and goes on."""
+    left = [output.why for output in outputs if isinstance(output, Orphan)]
+    count, for_s = view.aside.count + len(left), view.now_s - view.aside.since_s
+    if count < sight.OFTEN or for_s < sight.SETTLE_S:
+        return outputs
+    if not any(isinstance(output, Include | Orphan) for output in outputs):
+        return outputs
+    last = f", the last because {left[-1]}" if left else ""
+    what = f"{count} inclusions of it were put aside in {for_s} s{last}"
+    return (
+        *outputs,
+        Say(f"the answers about it change, so it comes to no end: {what}; ask one node, not several in turn"),
+    )
 
 
 def question(view: sight.View) -> questions.Question | None:

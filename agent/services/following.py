@@ -108,6 +108,7 @@ async def view(c: book.Connection, one: Open, facts: Facts, *, timing: delegator
         since_s=one.stored.changed_at_s,
         cancel=one.cancel,
         settle=await _settlement(c, one),
+        aside=sight.Aside(*await inclusions.put_aside(c, one.stored.id)),
         restored=await backup.before_restore(c, one.stored.id, proposed_at_s=one.stored.proposed_at_s),
     )
     if answered is None or tracker.question(found) != answered[0]:

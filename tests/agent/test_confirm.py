@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from agent.delegations import sight
 from agent.services import nonce_audit
 from domain import errors, hashing
 from indexers.chain import account
@@ -163,6 +165,32 @@ async def test_a_hidden_receipt_holds_the_intent_back_and_nothing_else(
         await town.mine()
         await desk.run(3)
         assert await desk.state(id) == "pending"
+    desk.endpoint.url = town.url
+    await desk.until(id, "final_ok")
+
+
+async def test_a_node_with_two_answers_about_a_receipt_is_told_on_the_intent_until_it_has_one(
+    town: staking_belt.Town, desk: staking_belt.Desk
+) -> None:
+    """A balancer with two backends in turn: whichever inclusion stands, the next answer contradicts it."""
+    id = await desk.propose("a")
+    await desk.run(1)
+    turn = itertools.count()
+
+    def alternate(honest: Any) -> Any:
+        return honest if next(turn) % 2 else honest | {"gasUsed": hex(int(honest["gasUsed"], 16) - 1)}
+
+    async with staking_belt.answering(town.url, RECEIPT, change=alternate) as url:
+        desk.endpoint.url = url
+        for _ in range(8):
+            await town.mine()
+            await desk.run(1)
+        assert "the answers about it change" not in (await desk.look(id)).why  # not yet: reorgs end soon
+        await desk.clock.advance(sight.SETTLE_S)
+        await desk.run(1)
+        stored = await desk.look(id)
+        assert stored.state == "included" and "the answers about it change" in stored.why
+        assert "the node says otherwise of block" in stored.why
     desk.endpoint.url = town.url
     await desk.until(id, "final_ok")
 

@@ -230,6 +230,35 @@ def test_one_wrong_receipt_does_not_stay(wrong: dict[str, Any]) -> None:
     assert [type(output) for output in found] == [tracker.Orphan, tracker.Include, tracker.Timer]
 
 
+CHANGED = msgspec.structs.replace(RECEIPT, gas_used=22_000)
+
+
+def said(outputs: tuple[tracker.Output, ...]) -> list[str]:
+    return [output.why for output in outputs if isinstance(output, tracker.Say)]
+
+
+@pytest.mark.parametrize(
+    "now",
+    [
+        {"state": "included", "standing": STANDING, "receipts": {A: CHANGED}},
+        {"state": "included", "standing": STANDING, "receipts": {}, "canonical": {10: OTHER}},
+        {"state": "pending", "standing": None, "receipts": {A: RECEIPT}},
+    ],
+    ids=["another answer", "gone", "found anew"],
+)
+def test_answers_that_go_on_changing_are_said_after_a_while_and_followed_all_the_same(now: dict[str, Any]) -> None:
+    plain = tracker.next(view(counts=USED, **now))
+    for count, later_s, told in ((3, sight.SETTLE_S, True), (3, sight.SETTLE_S - 1, False), (1, sight.SETTLE_S, False)):
+        found = tracker.next(view(counts=USED, **now, aside=sight.Aside(count, NOW - later_s)))
+        assert [output for output in found if not isinstance(output, tracker.Say)] == list(plain)
+        assert [why for why in said(found) if "change" in why] == said(found) and bool(said(found)) == told
+
+
+def test_what_ends_says_its_end_however_often_the_answers_changed() -> None:
+    outputs = included(book=OLD, aside=sight.Aside(9, NOW - 999))
+    assert not said(outputs) and any(isinstance(output, tracker.Finalize) for output in outputs)
+
+
 def test_a_revert_that_a_reorg_turns_into_success_is_never_reported() -> None:
     reverted = msgspec.structs.replace(STANDING, status=0, effect=None)
     moved = msgspec.structs.replace(RECEIPT, block_hash=OTHER)
