@@ -16,6 +16,8 @@ account when it has itself seen the row unchanged for as long as the lease lasts
 A book that was restored from a backup has forgotten grants: the account may be held under a token that it does not know. So nothing is
 acquired until the longest lease there can be has passed since the hub started on it (`_wait_ms`), and tokens go on far above; only who
 says that it holds what the book says it holds may renew that. The book keeps that the hub has waited, as a person's word is kept elsewhere.
+A database that failed over to a replica that was behind is such a book (`setbacks`): nothing is acquired either. What this process has seen
+and the book has forgotten it writes again, so who was granted it goes on renewing, and nobody gets a lower token.
 
 `expires_ms` says when a lease would end by the clock on the wall, for people and for older hubs beside this one; here it only tells one
 grant from the next, so the mark it is counted from grows with every one. 0 is a lease that was given back.
@@ -29,12 +31,12 @@ import msgspec
 import sqlalchemy as sa
 
 from domain import errors, hashing, lease, signatures
-from earnings import bodies, book, ingest, limits, receipts, tables
+from earnings import bodies, book, ingest, limits, receipts, setbacks, tables
 from earnings.ingest import Refused
 from earnings.intake import Wires
 from earnings.metrics import Metrics
 from earnings.seats import Seats
-from kit import backups, books, faults, logs, runtime
+from kit import faults, logs, runtime
 
 MAX_LEASES = 10_000
 """Rows, one an account. Beyond it, rows that ended make room: tokens are counted over all accounts, so none comes back."""
@@ -123,10 +125,26 @@ class Watch:
         """Ours, and committed: seen at the moment at which it was decided."""
         self._seen[key] = (row, now_ms + row.ttl_ms)
 
+    def rows(self) -> dict[Key, Row]:
+        """As they were seen last."""
+        return {key: row for key, (row, _) in self._seen.items()}
+
+    def live(self, key: Key, *, now_ms: int) -> Row | None:
+        """The row as it was seen last, while it lasts."""
+        row, until_ms = self._seen.get(key, (None, 0))
+        return row if now_ms < until_ms else None
+
     def keep(self, keys: set[Key]) -> None:
         """Forget rows that are not in the book any more."""
         for key in self._seen.keys() - keys:
             del self._seen[key]
+
+
+class _Waits(msgspec.Struct, frozen=True):
+    """Nothing is acquired until then, because of the `number`-th restore or setback."""
+
+    number: int
+    until_ms: int
 
 
 class Desk:
@@ -149,7 +167,8 @@ class Desk:
         self._clock = clock
         self._watch = Watch()
         self._look_again_ms = 0
-        self._restored_until_ms: int | None = None
+        self._waits: _Waits | None = None
+        self._clock_mark = self._token_mark = 0  # the highest this process has seen committed
         self._metrics = metrics
         self._buckets = limits.Buckets(RATE, most=MAX_SOURCES)
 
@@ -197,19 +216,28 @@ class Desk:
 
     async def _settle(self, asked: lease.Request, source: str) -> tuple[Granted | Taken | Ended | Refused, int]:
         """What the book says, and the highest receipt number (which chooses the key that vouches)."""
+        waits = self._waits
+        try:
+            return await self._settled(asked, source)
+        except BaseException:
+            self._waits = waits  # what was noted and written again may not have been committed
+            raise
+
+    async def _settled(self, asked: lease.Request, source: str) -> tuple[Granted | Taken | Ended | Refused, int]:
         wall_s = int(self._clock.now())
         key, after = (asked.chain_id, asked.account), None
         async with self._book.write() as c:
             number = await receipts.highest(c)
+            now_ms = self._now_ms()
+            await self._catch_up(c, key, now_ms=now_ms, wall_s=wall_s)
             refused = await _note(c, asked, wall_s)
             if refused is not None:
                 return refused, number
-            now_ms = self._now_ms()
             wait_ms = await self._wait_ms(c, now_ms=now_ms, wall_s=wall_s)
             if wait_ms and asked.action == "acquire":
                 return _restored_lately(wait_ms), number
             mark_ms, counter = await _mark(c, "lease_clock"), await _mark(c, "lease_token")
-            row = await _row(c, asked)
+            row = await _row(c, key)
             if row is None and not await self._room(c, source, now_ms=now_ms, mark_ms=mark_ms):
                 return Refused(503, "too many leases", "no more accounts fit", retry_after_s=FULL_RETRY_S), number
             left_ms = 0 if row is None else self._watch.left_ms(key, row, now_ms=now_ms, mark_ms=mark_ms)
@@ -218,11 +246,13 @@ class Desk:
                 mark_ms = max(mark_ms + 1, await self._wall_ms(c))
                 after = _after(asked, outcome, mark_ms=mark_ms)
                 await _put_mark(c, "lease_clock", mark_ms)
-                await _save(c, asked, row, after)
+                await _save(c, key, row, after)
                 if row is None or row.token != outcome.token:
-                    await _put_mark(c, "lease_token", counter + 1)
+                    counter += 1
+                    await _put_mark(c, "lease_token", counter)
             faults.point("hub.before_commit")
         faults.point("hub.after_commit")
+        self._clock_mark, self._token_mark = max(self._clock_mark, mark_ms), max(self._token_mark, counter)
         if after is not None:
             self._watch.granted(key, after, now_ms=now_ms)
         if after is not None and (row is None or row.token != after.token):
@@ -237,12 +267,31 @@ class Desk:
 
     async def recall(self) -> None:
         """Look at every row, so that leases of dead holders end one lease's time from now."""
+        wall_s = int(self._clock.now())
         async with self._book.write() as c:
-            restored = await _restored(c)
-            if restored is not None:
-                self._restored_until_ms = self._now_ms() + RESTORED_MS
-                log.warning("hub.restored", taken_at_s=restored.taken_at_s, no_new_lease_for_s=RESTORED_MS // 1000)
-            await self._look(c, now_ms=self._now_ms(), mark_ms=await _mark(c, "lease_clock"))
+            now_ms = self._now_ms()
+            await self._catch_up(c, None, now_ms=now_ms, wall_s=wall_s)
+            await self._wait_ms(c, now_ms=now_ms, wall_s=wall_s)
+            mark_ms, counter = await _mark(c, "lease_clock"), await _mark(c, "lease_token")
+            await self._look(c, now_ms=now_ms, mark_ms=mark_ms)
+        self._clock_mark, self._token_mark = mark_ms, counter
+
+    async def _catch_up(self, c: book.Connection, key: Key | None, *, now_ms: int, wall_s: int) -> None:
+        """Note it when the database went back, and go on above what this process remembers."""
+        moved = await setbacks.moved(c)
+        clock, counter = await _mark(c, "lease_clock"), await _mark(c, "lease_token")
+        behind = clock < self._clock_mark or counter < self._token_mark
+        remembered = None if key is None else self._watch.live(key, now_ms=now_ms)
+        if key is not None and remembered is not None:
+            stored = await _row(c, key)
+            # One that is missing may have made room at another process, which saw it end a little earlier.
+            behind = behind or (stored is not None and _older(stored, remembered))
+            await _again(c, key, stored, remembered)
+        if behind:
+            await _put_mark(c, "lease_clock", max(clock, self._clock_mark))
+            await _put_mark(c, "lease_token", max(counter, self._token_mark))
+        if moved or behind:
+            await setbacks.note(c, at_s=wall_s)
 
     async def _look(self, c: book.Connection, *, now_ms: int, mark_ms: int) -> list[Key]:
         """Every row; the answer is those whose time is over."""
@@ -268,18 +317,21 @@ class Desk:
         return bool(over)
 
     async def _wait_ms(self, c: book.Connection, *, now_ms: int, wall_s: int) -> int:
-        """How long nothing is acquired yet. When it is over, that is kept, with tokens that go on far above those of before."""
-        if self._restored_until_ms is None:
+        """How long nothing is acquired yet. What this process remembers and the book does not is written again. When it is over, that is
+        kept, with tokens that go on far above those of before."""
+        restored = await setbacks.pending(c)
+        if restored is None:
+            self._waits = None
             return 0
-        restored = await _restored(c)
-        if restored is None:  # kept before, by this process or by another one
-            self._restored_until_ms = None
-            return 0
-        if now_ms < self._restored_until_ms:
-            return self._restored_until_ms - now_ms
+        if self._waits is None or self._waits.number < restored.number:
+            self._waits = _Waits(restored.number, now_ms + RESTORED_MS)
+            log.warning("hub.restored", taken_at_s=restored.taken_at_s, no_new_lease_for_s=RESTORED_MS // 1000)
+            for key, row in self._watch.rows().items():
+                await _again(c, key, await _row(c, key), row)
+        if now_ms < self._waits.until_ms:
+            return self._waits.until_ms - now_ms
         await _put_mark(c, "lease_token", await _mark(c, "lease_token") + RESTORED_STEP)
-        waited = backups.acceptance(by="the hub, which waited", at_s=wall_s)
-        await book.put_meta(c, backups.accepted(restored.number), waited.encode())
+        await setbacks.over(c, restored.number, at_s=wall_s)
         return 0
 
     def _now_ms(self) -> int:
@@ -296,16 +348,9 @@ def _restored_lately(wait_ms: int) -> Refused:
     return Refused(
         503,
         "restored lately",
-        f"this hub was restored from a backup and may have forgotten a lease: none is granted for {-(-wait_ms // 1000)} more seconds",
+        f"this hub's book went back (a restore, or a failover) and may have forgotten a lease: none is granted for {-(-wait_ms // 1000)} more seconds",
         retry_after_s=min(RESTORED_RETRY_S, -(-wait_ms // 1000)),
     )
-
-
-async def _restored(c: book.Connection) -> backups.Restored | None:
-    """The newest restore of this book whose time was not waited for."""
-    meta = tables.meta
-    rows = await c.execute(sa.select(meta.c.name, meta.c.value).where(meta.c.name.startswith(books.RESTORED)))
-    return backups.pending({row.name: row.value.decode() for row in rows})
 
 
 def _after(asked: lease.Request, granted: Granted, *, mark_ms: int) -> Row:
@@ -372,11 +417,22 @@ async def _note(c: book.Connection, asked: lease.Request, wall_s: int) -> Refuse
     return None
 
 
-async def _row(c: book.Connection, asked: lease.Request) -> Row | None:
-    table = tables.lease
-    found = (
-        await c.execute(sa.select(table).where(table.c.chain_id == asked.chain_id, table.c.account == asked.account))
-    ).one_or_none()
+def _older(stored: Row | None, remembered: Row) -> bool:
+    return stored is None or stored.token < remembered.token
+
+
+async def _again(c: book.Connection, key: Key, stored: Row | None, remembered: Row) -> None:
+    """Write what the book has forgotten."""
+    if _older(stored, remembered):
+        await _save(c, key, stored, remembered)
+
+
+def _of(key: Key) -> sa.ColumnElement[bool]:
+    return sa.and_(tables.lease.c.chain_id == key[0], tables.lease.c.account == key[1])
+
+
+async def _row(c: book.Connection, key: Key) -> Row | None:
+    found = (await c.execute(sa.select(tables.lease).where(_of(key)))).one_or_none()
     return None if found is None else _read(found)
 
 
@@ -384,16 +440,15 @@ def _read(found: sa.Row[Any]) -> Row:
     return Row(found.holder, found.token, found.expires_ms, found.ttl_ms)
 
 
-async def _save(c: book.Connection, asked: lease.Request, before: Row | None, after: Row) -> None:
+async def _save(c: book.Connection, key: Key, before: Row | None, after: Row) -> None:
     table = tables.lease
     if before is not None and after.token < before.token:
         raise errors.StoreError("a lease's token would go back", value=(before.token, after.token))
     values = {"holder": after.holder, "token": after.token, "expires_ms": after.expires_ms, "ttl_ms": after.ttl_ms}
     if before is None:
-        await c.execute(table.insert().values(chain_id=asked.chain_id, account=asked.account, **values))
+        await c.execute(table.insert().values(chain_id=key[0], account=key[1], **values))
         return
-    where = sa.and_(table.c.chain_id == asked.chain_id, table.c.account == asked.account, table.c.token == before.token)
-    changed = await c.execute(table.update().where(where).values(**values))
+    changed = await c.execute(table.update().where(_of(key), table.c.token == before.token).values(**values))
     if changed.rowcount != 1:
         raise errors.Transient("the lease changed hands meanwhile", retry_after_s=1)
 

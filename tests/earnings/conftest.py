@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from earnings import book
 from tests.earnings import hub
 from tests.store import postgres
 
@@ -28,3 +29,17 @@ def database(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
         server: postgres.Server = request.getfixturevalue("postgres_server")
         monkeypatch.setattr(hub, "STORE", server.empty())
     return request.param
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[book.Book]:
+    """The books of the hubs that run."""
+    found: list[book.Book] = []
+    real = book.open_book
+
+    async def noted(url: str, *, deployment: bytes) -> book.Book:
+        found.append(await real(url, deployment=deployment))
+        return found[-1]
+
+    monkeypatch.setattr(book, "open_book", noted)
+    return found

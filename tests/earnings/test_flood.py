@@ -21,20 +21,6 @@ from tests.earnings import factory, hub, test_leases, test_tls
 GUESTS = 150
 
 
-@pytest.fixture
-def opened(monkeypatch: pytest.MonkeyPatch) -> list[book.Book]:
-    """The books of the hubs that run."""
-    found: list[book.Book] = []
-    real = book.open_book
-
-    async def noted(url: str, *, deployment: bytes) -> book.Book:
-        found.append(await real(url, deployment=deployment))
-        return found[-1]
-
-    monkeypatch.setattr(book, "open_book", noted)
-    return found
-
-
 @asynccontextmanager
 async def held(take: Callable[[], AbstractAsyncContextManager[book.Connection]]) -> AsyncIterator[None]:
     """Every connection of a pool is taken."""

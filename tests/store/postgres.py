@@ -29,10 +29,8 @@ class Server:
             self._run(
                 "initdb", "-D", str(data), "-U", "stakeside", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"
             )
-            options = f"-c listen_addresses='' -c unix_socket_directories='{self.folder}' -c fsync={'on' if synced else 'off'}"
-            self._run(
-                "pg_ctl", "-D", str(data), "-w", "-t", "30", "-l", str(self.folder / "log"), "-o", options, "start"
-            )
+            self._options = f"-c listen_addresses='' -c unix_socket_directories='{self.folder}' -c fsync={'on' if synced else 'off'}"
+            self._start()
         except BaseException:
             shutil.rmtree(self.folder, ignore_errors=True)
             raise
@@ -52,6 +50,21 @@ class Server:
             "-c", "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'",
         )  # fmt: skip
 
+    def replicate(self) -> None:
+        """A replica of what there is now, which follows no further."""
+        self._pg_ctl("-m", "fast", "stop")
+        subprocess.run(["cp", "-a", self.folder / "data", self.folder / "replica"], check=True)
+        self._start()
+
+    def fail_over(self) -> None:
+        """The server is lost, and its replica takes over."""
+        self._pg_ctl("-m", "immediate", "stop")
+        shutil.rmtree(self.folder / "data")
+        (self.folder / "replica").rename(self.folder / "data")
+        (self.folder / "data" / "standby.signal").touch()
+        self._start()
+        self._pg_ctl("promote")
+
     def create(self, name: str) -> str:
         self._run("createdb", "-h", str(self.folder), "-U", "stakeside", name)
         return self.address(name)
@@ -61,9 +74,15 @@ class Server:
 
     def stop(self) -> None:
         try:
-            self._run("pg_ctl", "-D", str(self.folder / "data"), "-m", "immediate", "-w", "stop")
+            self._pg_ctl("-m", "immediate", "stop")
         finally:
             shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _start(self) -> None:
+        self._pg_ctl("-l", str(self.folder / "log"), "-o", self._options, "start")
+
+    def _pg_ctl(self, *arguments: str) -> None:
+        self._run("pg_ctl", "-D", str(self.folder / "data"), "-w", "-t", "30", *arguments)
 
     def _run(self, program: str, *arguments: str) -> None:
         who = self._user
