@@ -70,6 +70,7 @@ class SubmitService:
         self._downstream = tuple(downstream)
         self._refused = refusals.Refusals(the)
         self._unsigned: dict[tuple[bytes, int], str] = {}
+        self._failed: set[tuple[bytes, int]] = set()
         self._told: dict[tuple[bytes, int], str] = {}
         self._working: object = None
 
@@ -79,13 +80,12 @@ class SubmitService:
     async def step(self) -> float:
         refused = await self._sign_all()
         sent = await self._send_all()
+        if sent:
+            for bell in self._downstream:
+                bell.ring()
         if refused is not None:
             raise refused
-        if not sent:
-            return self._the.timing.poll_s
-        for bell in self._downstream:
-            bell.ring()
-        return 0.0
+        return 0.0 if sent else self._the.timing.poll_s
 
     # --- signing ---
 
@@ -163,32 +163,38 @@ class SubmitService:
         self, waiting: Sequence[attempts.Attempt], *, originals: bool
     ) -> tuple[list[Ready], errors.StakesideError | None]:
         began, ready = self._the.clock.monotonic(), list[Ready]()
-        self._unsigned = {}
-        for place, item in enumerate(waiting):
+        refused: errors.StakesideError | None = None
+        gap: int | None = None
+        failed, self._failed, self._unsigned = self._failed, set(), {}
+        # What the signer would not sign at the last step may take all its time again: everything else goes before it.
+        for item in sorted(waiting, key=lambda item: item.kind != "original" and (item.intent, item.number) in failed):
+            key, original = (item.intent, item.number), item.kind == "original"
             token, guard = self._the.guard.token(), self._the.guard
-            fence = token if item.kind == "original" or token is not None else guard.following()
-            if fence is None or (item.kind == "original" and not originals):
+            fence = token if original or token is not None else guard.following()
+            if fence is None or (original and not originals):
                 lease = f"the account's lease is not held: {guard.reason}"
-                self._unsigned[item.intent, item.number] = (
-                    lease if fence is None and originals else self.blocked or lease
-                )
+                self._unsigned[key] = lease if fence is None and originals else self.blocked or lease
                 self.blocked = self.blocked or lease
                 continue
+            if original and gap is not None:
+                self._unsigned[key] = f"the signer did not sign nonce {gap} before it"
+                continue
             if self._the.clock.monotonic() - began > SIGN_ALL_S:
-                break
-            self._working = (item.intent, item.number)
+                self._unsigned[key] = "the signer takes long"
+                continue
+            self._working = key
             faults.point("submit.before_sign")
             try:
                 signed = await transactions.sign(self._signer, item.unsigned, timeout_s=SIGN_S)
             except errors.StakesideError as error:
-                self._unsigned[item.intent, item.number] = f"the signer: {error}"
-                for later in waiting[place + 1 :]:
-                    behind = f"the signer did not sign nonce {item.unsigned.nonce} before it"
-                    self._unsigned[later.intent, later.number] = behind
-                return ready, error
+                self._unsigned[key] = f"the signer: {error}"
+                self._failed.add(key)
+                refused = refused or error
+                gap = item.unsigned.nonce if original else gap
+                continue
             faults.point("submit.after_sign")
             ready.append(Ready(item, signed, fence))
-        return ready, None
+        return ready, refused
 
     async def _tell_why(self, waiting: Mapping[tuple[bytes, int], intent.AttemptKind]) -> None:
         """Whoever looks at an intent sees why it is not signed. Written when it changes."""

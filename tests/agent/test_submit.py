@@ -15,7 +15,7 @@ from domain import errors, transaction
 from signers import keys
 from store import attempts, commands, latches
 from tests.agent import staking_belt
-from tests.agent.staking_belt import ADDRESS, ETHER, SECRET
+from tests.agent.staking_belt import ADDRESS, ETHER, GWEI, SECRET
 
 SEND = "eth_sendRawTransaction"
 
@@ -213,6 +213,57 @@ async def test_one_signature_that_fails_does_not_hold_up_those_before_it(
             await desk.submit.step()
         assert await desk.state(first) == "pending" and await desk.state(second) == "reserved"
         await desk.until(second, "final_ok")
+
+
+class Picky(Slow):
+    """A signer whose own policy refuses some transactions, whatever else it signs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.refused: set[bytes] = set()
+
+    async def sign_digest(self, digest: bytes) -> bytes:
+        self.asked += 1
+        if digest in self.refused:
+            raise errors.Transient("the signer's policy refuses this fee")
+        return await self._key.sign_digest(digest)
+
+
+async def test_a_raise_that_the_signer_refuses_holds_up_no_other_intent(
+    town: staking_belt.Town, tmp_path: Path
+) -> None:
+    signer = Picky()
+    async with staking_belt.desk(town, tmp_path / "book.db", signer=signer) as desk:
+        await town.client.call("evm_setAutomine", False)
+        first = await desk.propose("a")
+        await desk.until(first, "pending", mine=False)
+        await town.client.call("anvil_setNextBlockBaseFeePerGas", hex(20 * GWEI))
+        await desk.clock.advance(desk.delegator.timing.bump_after_s + 1)
+        await desk.step(desk.confirm)
+        async with desk.book.read() as c:
+            original, bump = await attempts.of_intent(c, first)
+        assert (original.kind, bump.kind) == ("original", "bump")
+        signer.refused = {bump.unsigned.digest()}
+        second = await desk.propose("b")
+        await desk.step(desk.decide)
+        with pytest.raises(errors.Transient, match="refuses this fee"):
+            await desk.submit.step()
+        assert await desk.state(second) == "pending" and len(await _signed(desk, second)) == 1
+        assert "refuses this fee" in (await desk.look(first)).why
+        # It is asked last from now on, should it take its time.
+        third = await desk.propose("c")
+        await desk.step(desk.decide)
+        asked = list[bytes]()
+        sign = signer.sign_digest
+
+        async def seen(digest: bytes) -> bytes:
+            asked.append(digest)
+            return await sign(digest)
+
+        signer.sign_digest = seen  # type: ignore[method-assign]
+        with pytest.raises(errors.Transient, match="refuses this fee"):
+            await desk.submit.step()
+        assert len(await _signed(desk, third)) == 1 and asked[-1] == bump.unsigned.digest() and len(asked) == 2
 
 
 async def test_what_a_signature_was_made_for_and_then_lost_is_not_kept(town: staking_belt.Town, tmp_path: Path) -> None:
