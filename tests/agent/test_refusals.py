@@ -154,20 +154,46 @@ async def test_an_expiry_that_is_refused_ends_nobody_elses_turn(desk: staking_be
     await desk.sound()
 
 
-async def test_an_intent_that_is_refused_again_and_again_takes_one_turn_a_minute(desk: staking_belt.Desk) -> None:
+async def test_an_intent_that_is_refused_again_and_again_takes_ever_fewer_turns(desk: staking_belt.Desk) -> None:
     bad = await desk.propose("bad")
     await damage(desk, bad)
     await desk.step(desk.decide)
-    for turn in range(4):
-        refused = desk.seen.count(("original", "refused"))
-        await desk.clock.advance(refusals.AGAIN_S + 1)
+    for turn in range(6):
+        refused, wait = desk.seen.count(("original", "refused")), min(60 * 2**turn, 900)
+        assert (await desk.look(bad)).why.endswith(f"; tried again in {wait} s")
+        assert (await desk.look(bad)).next_s == int(desk.clock.now()) + wait
+        await desk.clock.advance(wait)
         good = await desk.propose(f"good {turn}")
         async with desk.book.write() as c:
             await intents.timer(c, good, desk.clock.now())  # it has waited once already
         await desk.step(desk.decide, most=8)  # it comes to rest
         assert await desk.state(good) == "reserved"
         assert desk.seen.count(("original", "refused")) == refused + 1
-        assert ((await desk.look(bad)).next_s or 0) >= desk.clock.now() + refusals.AGAIN_S - 1
+
+
+async def test_bytes_whose_send_the_book_refuses_to_note_leave_ever_more_rarely(
+    town: staking_belt.Town, desk: staking_belt.Desk
+) -> None:
+    await town.client.call("evm_setAutomine", False)
+    id = await desk.propose("a")
+    await desk.step(desk.decide)
+    await desk.submit._sign_all()  # pyright: ignore[reportPrivateUsage]
+    assert await desk.state(id) == "signed"
+    await damage(desk, id)
+    for _ in range(120):  # an hour
+        await desk.step(desk.submit)
+        await desk.clock.advance(30)
+    sends = [outcome for _, outcome in desk.seen if outcome.startswith("sent")]
+    assert len(sends) == 7  # at 0, 1, 3, 7, 15, 30 and 45 minutes
+    assert "the book refuses what follows" in (await desk.look(id)).why and await desk.state(id) == "signed"
+    await mend(desk, id)
+    await desk.clock.advance(refusals.LONGEST_S)
+    await desk.until(id, "final_ok")
+    await desk.clock.advance(2 * refusals.LONGEST_S)  # long after: from the beginning
+    with desk.submit._refused.one(id):  # pyright: ignore[reportPrivateUsage]
+        raise errors.StoreError("refused")
+    await desk.clock.advance(refusals.AGAIN_S)
+    assert not desk.submit._refused.aside(id)  # pyright: ignore[reportPrivateUsage]
 
 
 async def test_a_refused_intent_that_is_woken_waits_its_minute_all_the_same(desk: staking_belt.Desk) -> None:
