@@ -143,7 +143,7 @@ class Drafter:
             if len(answer) != 1:
                 raise errors.BadAnswer("eth_simulateV1 answered another number of calls", value=len(answer))
             if not answer[0].ok:
-                return "failed", answer[0].reason, 0
+                return "failed", logs.line(answer[0].reason), 0
             lacking = planner.missing(call.effects, answer[0].logs)
             if lacking:
                 return "failed", f"it succeeds without the {lacking[0].name} that has to prove it", 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -70,6 +71,33 @@ async def test_a_simulation_that_succeeds_without_its_event_is_refused(town: sta
         await desk.run(1)
         stored = await desk.look(id)
         assert stored.state == "rejected" and "without the Delegated" in stored.why
+
+
+async def test_what_a_contract_says_is_kept_without_secrets_and_on_one_line(
+    town: staking_belt.Town, tmp_path: Path
+) -> None:
+    """A reason is the contract's own text: it may quote whatever was in a calldata, a log or a gateway."""
+    token, key = "stk_" + "A" * 43, "ab" * 32
+    said = f"nope {token} https://u:hunter2@host/x 0x{key} \n\x1b[2J".encode() + b"x" * 5000
+    words = (32).to_bytes(32, "big") + len(said).to_bytes(32, "big") + said + b"\0" * (-len(said) % 32)
+
+    def refuse(found: Any) -> Any:
+        found[0]["calls"][0] |= {"status": "0x0", "returnData": "0x08c379a0" + words.hex(), "logs": []}
+        return found
+
+    async with (
+        staking_belt.desk(town, tmp_path / "book.db") as desk,
+        staking_belt.answering(town.url, "eth_simulateV1", change=refuse) as url,
+    ):
+        desk.endpoint.url = url
+        id = await desk.propose("a")
+        await desk.until(id, "rejected", mine=False)
+        async with desk.book.read() as c:
+            (made,) = await decisions.for_intent(c, id)
+    (found,) = [item.detail for item in policy.decode(made.findings) if "nope" in item.detail]
+    for shown in (found, made.why):
+        assert not [bad for bad in (token, "hunter2", key, "\n", "\x1b") if bad in shown], shown
+        assert len(shown) < 1000
 
 
 async def test_the_gas_limit_is_a_quarter_above_the_estimate_and_never_above_the_cap(
