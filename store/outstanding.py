@@ -19,6 +19,10 @@ from store.staking import attempt, broadcast, inclusion, intent, nonce_slot, pro
 from store.tables import block, log
 
 
+AHEAD = 4096
+"""Blocks above the indexed one in which a transaction may be that was mined."""
+
+
 class Nonces(msgspec.Struct, frozen=True):
     """`open`: of intents that are not final, ascending; `unsigned`: those of them that nothing was ever signed for; `settled`: the highest
     one that was seen final on chain."""
@@ -51,14 +55,22 @@ async def nonces(c: Connection, chain_id: int, account: bytes) -> Nonces:
 
 
 async def height(c: Connection, chain_id: int, account: bytes) -> int:
-    """The highest block that this book has seen: indexed, or with a transaction of the account in it. 0 before there is one."""
+    """The highest block that this book has seen: indexed, or with a transaction of the account in it, of an intent that is not final (what
+    is final was indexed). 0 before there is one. No index is far behind what it follows, so an inclusion far above it says nothing: it was
+    invented, or history is being read."""
     indexed = await cursors.get(c, "index")
-    mined = (
-        sa.select(sa.func.max(inclusion.c.block_number))
-        .join(nonce_slot, nonce_slot.c.intent == inclusion.c.intent)
-        .where(nonce_slot.c.chain_id == chain_id, nonce_slot.c.account == account, inclusion.c.orphaned_at_s.is_(None))
+    if indexed is None:
+        return 0
+    query = (
+        sa.select(nonce_slot.c.chain_id, nonce_slot.c.account, sa.func.max(inclusion.c.block_number).label("mined"))
+        .join(inclusion, inclusion.c.intent == nonce_slot.c.intent)
+        .join(progress, progress.c.intent == nonce_slot.c.intent)
+        .where(progress.c.state.in_(sorted(domain_intent.HOLDING)), inclusion.c.orphaned_at_s.is_(None))
+        .where(inclusion.c.block_number <= indexed.number + AHEAD)
+        .group_by(nonce_slot.c.chain_id, nonce_slot.c.account)
     )
-    return max(0 if indexed is None else indexed.number, int(await c.scalar(mined) or 0))
+    mined = [row.mined for row in await c.rows(query) if (row.chain_id, row.account) == (chain_id, account)]
+    return max([indexed.number, *mined])
 
 
 async def originals(c: Connection, chain_id: int, account: bytes) -> list[tuple[int, int]]:

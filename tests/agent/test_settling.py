@@ -205,7 +205,7 @@ async def test_an_invented_height_keeps_nobody_waiting_for_ever(
     await desk.run(3)
     assert await desk.state(id) == "included"
     async with desk.book.read() as c:
-        assert await outstanding.height(c, desk.delegator.chain_id, desk.delegator.address) == 10**12
+        assert await outstanding.height(c, desk.delegator.chain_id, desk.delegator.address) < 10**12
     await desk.clock.advance(sight.SETTLE_S)
     await desk.until(id, "final_ok")
     await desk.until(other, "final_ok")

@@ -9,7 +9,7 @@ import pytest
 from coincurve import PrivateKey
 
 from domain import errors, transaction
-from store import attempts, blocks, inclusions, intents, outstanding, reservations, slots
+from store import attempts, blocks, cursors, inclusions, intents, outstanding, reservations, slots
 from store.book import Book
 from store.connection import Connection
 from tests.store import belt, factory
@@ -329,3 +329,28 @@ async def test_an_orphaned_block_does_not_count_as_indexed(book: Book) -> None:
         await blocks.orphan(c, [found.block_hash], generation=1)
         with pytest.raises(errors.StoreError, match="no canonical log"):
             await intents.move(c, of.id, expect="included", to="final_ok", why="", at_s=3)
+
+
+async def test_the_height_that_was_seen_is_the_indexs_or_an_inclusion_that_the_chain_can_have_reached(
+    book: Book,
+) -> None:
+    async def height() -> int:
+        return await outstanding.height(c, belt.CHAIN, belt.ACCOUNT)
+
+    async with book.write() as c:
+        assert await height() == 0
+        of = await belt.bring(c, "pending")
+        (signed,) = await attempts.signed_of(c, of.id)
+        await cursors.put(c, "index", cursors.Cursor(100, b"\x07" * 32, 0))
+        for number, seen in (
+            (90, 100),
+            (101, 101),
+            (100 + outstanding.AHEAD, 100 + outstanding.AHEAD),
+            (101 + outstanding.AHEAD, 100),
+            (10**12, 100),
+        ):
+            item = inclusions.Inclusion(of.id, 0, signed.hash, number, b"\x0a" * 32, 0, 1, 21_000, 1, None, 1)
+            id = await inclusions.save(c, item)
+            assert await height() == seen, number
+            await inclusions.orphan(c, id, 2)
+            assert await height() == 100
