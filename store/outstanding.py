@@ -18,7 +18,6 @@ from store.connection import Connection
 from store.staking import attempt, broadcast, inclusion, intent, nonce_slot, progress, signed_tx
 from store.tables import block, log
 
-
 AHEAD = 4096
 """Blocks above the indexed one in which a transaction may be that was mined."""
 
