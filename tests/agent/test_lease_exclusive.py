@@ -9,9 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from agent import staking
+from agent.services import lease
 from agent.services.leasing import base, exclusive
 from domain import errors
 from kit import runtime
+from tests.config import test_staking as settings_of
+from tests.earnings import factory
 
 ACCOUNT = bytes(19) + b"\x01"
 ROOT = Path(__file__).resolve().parents[2]
@@ -92,3 +96,33 @@ def test_the_folder_is_the_users_own(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert exclusive.runtime_folder() == tmp_path / "stakeside"
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "gone"))
     assert exclusive.runtime_folder().name == f"stakeside-{os.geteuid()}"
+
+
+@pytest.mark.parametrize("ttl_s", [30, 3600])
+async def test_the_lock_counts_as_held_from_one_look_to_the_next_however_far_apart_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ttl_s: int
+) -> None:
+    (tmp_path / "run").mkdir()
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "run"))
+    wanted = settings_of.WHOLE.replace("exclusive = true", f"exclusive = true\nlease_ttl_s = {ttl_s}")
+    clock = runtime.ManualClock()
+    authority = staking.authority_of(
+        settings_of.load(tmp_path, wanted), factory.document(), factory.key(7),
+        chain_id=1, upstream=None, random=bytes(24), clock=clock, last_token=0,
+    )  # fmt: skip
+    service = lease.LeaseService(authority, ttl_s=ttl_s, clock=clock, downstream=[])
+    for _ in range(3):
+        await clock.advance(await service.step())
+        assert service.guard.token() == 1
+    await service.close()
+
+
+async def test_a_short_lease_time_makes_the_lock_no_shorter(tmp_path: Path) -> None:
+    clock = runtime.ManualClock()
+    for ttl_s, until in ((5, 48), (60, 48), (100, 80)):
+        one = exclusive.ExclusiveLeases(
+            chain_id=1, account=ACCOUNT, clock=clock, ttl_s=ttl_s, folder=tmp_path / "locks"
+        )
+        held = await one.acquire()
+        assert held.until_monotonic - clock.monotonic() == pytest.approx(until)
+        await one.release(held)

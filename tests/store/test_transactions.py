@@ -9,7 +9,7 @@ import pytest
 from coincurve import PrivateKey
 
 from domain import errors, transaction
-from store import attempts, blocks, cursors, inclusions, intents, outstanding, reservations, slots
+from store import attempts, blocks, cursors, inclusions, intents, logs, outstanding, reservations, settling, slots
 from store.book import Book
 from store.connection import Connection
 from tests.store import belt, factory
@@ -354,3 +354,44 @@ async def test_the_height_that_was_seen_is_the_indexs_or_an_inclusion_that_the_c
             assert await height() == seen, number
             await inclusions.orphan(c, id, 2)
             assert await height() == 100
+
+
+async def test_a_transaction_is_held_by_canonical_decoded_logs_of_its_own_from_a_height_on(book: Book) -> None:
+    old, new = factory.header(5, "a"), factory.header(5, "b", parent_fork="a")
+    later, unread = factory.header(6), factory.header(7)
+    mine, other, gone, nothing = (factory.digest("tx", n) for n in (1, 2, 3, 4))
+    raw = logs.Indexed(factory.row(unread, tx=4).log, unread.time, factory.PROTOCOL, None, "node")
+
+    async def held(*hashes: bytes, first: int) -> set[bytes]:
+        async with book.read() as c:
+            return await outstanding.held_since(c, hashes, first=first)
+
+    async with book.write() as c:
+        await blocks.insert(c, [old], proof="receipts")
+        await logs.insert(c, [factory.row(old, 0, tx=3)])
+    assert await held(gone, first=5) == {gone}
+    async with book.write() as c:
+        await blocks.orphan(c, [old.hash], generation=1)
+        await blocks.insert(c, [new, later, unread], proof="receipts")
+        await logs.insert(c, [factory.row(new, 0, tx=1), factory.row(later, 0, tx=2), raw])
+    assert await held(mine, other, gone, nothing, first=0) == {mine, other}
+    assert await held(mine, first=5) == {mine} and await held(mine, first=6) == set()
+    assert await held(mine, other, first=6) == {other}
+    assert await held(other, first=0) == {other} and await held(first=0) == set()
+
+
+async def test_what_was_signed_for_an_intent_is_logged_from_the_block_that_decided_it(book: Book) -> None:
+    async with book.write() as c:
+        one, other = [await belt.bring(c, "pending", belt.wanted(key)) for key in ("one", "other")]
+        (signed,) = await attempts.signed_of(c, one.id)
+        decided = factory.header(1)  # as `belt.decision` says
+        plain = factory.row(decided)
+        await blocks.insert(c, [decided], proof="receipts")
+        assert not await settling.logged(c, one.id)
+        assert plain.event is not None
+        at = msgspec.structs.replace(plain.event.at, tx_hash=signed.hash)
+        of = msgspec.structs.replace(plain.log, tx_hash=signed.hash)
+        await logs.insert(
+            c, [msgspec.structs.replace(plain, log=of, event=msgspec.structs.replace(plain.event, at=at))]
+        )
+        assert await settling.logged(c, one.id) and not await settling.logged(c, other.id)
