@@ -5,6 +5,7 @@
     ├── RpcError                    the node answered with an error object: `code` and `text`
     │   ├── RangeRefused            the block range or its result is too large; `blocks` is the node's own suggestion
     │   ├── BatchRefused            the batch is too large (handled here: batches shrink)
+    │   ├── Throttled               the node wants to be asked less
     │   ├── UnknownBlock            the node does not have this block: behind, on another fork, or pruned
     │   └── MethodMissing           the node does not serve this method
     └── (HTTP)                      429 and 5xx carry `retry_after_s` when the peer named one
@@ -36,6 +37,9 @@ Call = tuple[str, list[Any]]
 MAX_RETRY_AFTER_S = 300.0
 """A peer's wish to be left alone is honoured up to here; a hostile one must not put the agent to sleep for a year."""
 
+REVERTED = 3
+"""The error code of a call that the contract refused (execution-apis)."""
+
 FIRST_BATCH = 200
 """Items in a batch until the node refuses one. geth's default limit is 1,000."""
 
@@ -59,6 +63,10 @@ class RangeRefused(RpcError):
 
 class BatchRefused(RpcError):
     """Send fewer calls at once."""
+
+
+class Throttled(RpcError):
+    """Ask less for a while."""
 
 
 class UnknownBlock(RpcError):
@@ -152,6 +160,23 @@ class Endpoint:
                     raise
                 self.max_batch = len(part) // 2
         return results
+
+    async def each(self, calls: Sequence[Call], type_: type[T]) -> list[T | errors.StakesideError]:
+        """As `batch`, for reads that stand for themselves: each call's own result or error. Raises where the node could not be asked."""
+        results: list[T | errors.StakesideError] = []
+        while len(results) < len(calls):
+            part = calls[len(results) : len(results) + self.max_batch]
+            try:
+                results += await self._settle(part, type_) if len(part) > 1 else [await self._alone(part[0], type_)]
+            except BatchRefused:
+                self.max_batch = len(part) // 2
+        return results
+
+    async def _alone(self, call: Call, type_: type[T]) -> T | errors.StakesideError:
+        try:
+            return await self.call(call[0], call[1], type_)
+        except (RpcError, errors.BadAnswer, errors.HistoryUnavailable) as error:
+            return error
 
     async def outcomes(self, calls: Sequence[Call], type_: type[T]) -> list[T | errors.StakesideError]:
         """One exchange, and each call's own result or error, in the order of `calls`: for calls that each leave something behind.
@@ -406,6 +431,8 @@ def classify(what: str, code: int, text: str, *, whole_batch: bool = False) -> e
         )
     if _RANGE.search(text) and not _RATE.search(text):
         return RangeRefused(what, code=code, text=shown, blocks=_suggestion(text))
+    if _RATE.search(text) and code != REVERTED and "revert" not in text.lower():  # a contract may say anything
+        return Throttled(what, code=code, text=shown, cure="lower the request rate or use another endpoint")
     return RpcError(what, code=code, text=shown)
 
 

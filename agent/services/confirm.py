@@ -14,8 +14,8 @@ from typing import TypeAlias
 
 from agent.delegations import fees, policy, sight, tracker
 from agent.services import delegator, draft, following, nonce_audit, proving, refusals
-from domain import hashing, intent, transaction
-from kit import faults, logs, runtime
+from domain import errors, hashing, intent, transaction
+from kit import faults, jsonrpc, logs, runtime
 from store import attempts, book, inclusions, intents, latches, outstanding, reservations, slots
 
 POINTS = (
@@ -59,6 +59,7 @@ class ConfirmService:
         self._refused = refusals.Refusals(the)
         self._behind = -1
         self._looked: float | None = None
+        self._said = ""
 
     def cursor(self) -> object:
         return self._behind
@@ -112,9 +113,18 @@ class ConfirmService:
             for bell in self._submit:
                 bell.ring()
         await self._refused.tell()
-        if facts.lie is not None:
-            raise facts.lie  # after everything that the others' receipts say was done
+        self._raise(facts.wrong)  # after everything that the others' receipts say was done
         return 0.0 if more or moved else self._the.timing.poll_s
+
+    def _raise(self, wrong: Sequence[errors.StakesideError]) -> None:
+        """For what cannot be, or should not be asked. A node that cannot tell yet (it may be indexing) is no reason to ask more rarely."""
+        said = "; ".join(str(error) for error in wrong)
+        if said and said != self._said:
+            log.warning("confirm.unanswered", error=said)
+        self._said = said
+        for error in wrong:
+            if isinstance(error, errors.BadAnswer | jsonrpc.Throttled | jsonrpc.MethodMissing):
+                raise error
 
     async def _look_around(self) -> None:
         """With nothing to follow, the account is looked at rarely: somebody else may use its key, and its coins may run out."""
@@ -145,8 +155,9 @@ class ConfirmService:
     async def _facts(self, page: Sequence[following.Open]) -> following.Facts:
         standing, receipts, lie = await self._the.node.look([tx for one in page for tx in one.signed.values()])
         heights = {number for one in page for number in one.heights(receipts)}
-        found = await self._the.node.blocks(sorted(heights))
-        return following.Facts(standing, receipts, found, lie, self._prover.linked, self._prover.proofs)
+        found, other = await self._the.node.blocks(sorted(heights))
+        wrong = tuple(error for error in (lie, other) if error is not None)
+        return following.Facts(standing, receipts, found, wrong, self._prover.linked, self._prover.proofs)
 
     async def _view(self, c: book.Connection, one: following.Open, facts: following.Facts) -> sight.View:
         return await following.view(c, one, facts, timing=self._the.timing, now_s=self._the.now())

@@ -54,8 +54,8 @@ class Facts(msgspec.Struct, frozen=True):
     standing: account.Standing
     receipts: Mapping[bytes, account.Receipt | None]
     blocks: Mapping[int, account.Block]
-    lie: errors.BadAnswer | None = None
-    """A receipt that cannot be; its hash counts as not answered."""
+    wrong: tuple[errors.StakesideError, ...] = ()
+    """Receipts and blocks that cannot be, or that the node could not tell; they count as not answered."""
     linked: Mapping[int, bytes] = {}
     proofs: Mapping[bytes, tuple[questions.Question, questions.Proof]] = {}
 

@@ -119,9 +119,9 @@ class Account:
 
     async def look(
         self, signed: Sequence[transaction.Signed]
-    ) -> tuple[Standing, dict[bytes, Receipt | None], errors.BadAnswer | None]:
-        """Where it stands, and what became of transactions, asked in the same exchange: a receipt by hash, None where there is none. A receipt
-        that contradicts what was signed is no answer: its hash is left out, and the error comes last."""
+    ) -> tuple[Standing, dict[bytes, Receipt | None], errors.StakesideError | None]:
+        """Where it stands, and what became of transactions, asked in the same exchange: a receipt by hash, None where there is none. An error,
+        or a receipt that contradicts what was signed, is no answer: its hash is left out, and (one of) the errors comes last."""
         calls: list[jsonrpc.Call] = [
             ("eth_chainId", []),
             ("eth_getBlockByNumber", ["latest", False]),
@@ -132,15 +132,16 @@ class Account:
             calls.append(("eth_getBlockByNumber", ["finalized", False]))
         asked = len(calls)
         calls += [("eth_getTransactionReceipt", [hashing.hex0x(tx.hash)]) for tx in signed]
-        answers = await self._batch(calls, msgspec.Raw)
-        lie: errors.BadAnswer | None = None
+        answers = await self._endpoint.each(calls, msgspec.Raw)
+        wrong: errors.StakesideError | None = None
         found: dict[bytes, Receipt | None] = {}
-        for tx, raw in zip(signed, answers[asked:], strict=True):
+        for tx, answer in zip(signed, answers[asked:], strict=True):
             try:
+                raw = _result(answer)
                 found[tx.hash] = None if _is_null(raw) else _receipt(_json(raw, _Receipt, "a receipt"), tx)
-            except errors.BadAnswer as error:
-                lie = error
-        return await self._standing(answers[:asked]), found, lie
+            except errors.StakesideError as error:
+                wrong = _worse(wrong, error)
+        return await self._standing([_result(answer) for answer in answers[:asked]]), found, wrong
 
     async def _standing(self, answers: Sequence[msgspec.Raw]) -> Standing:
         found = wire.number(_json(answers[0], str, "eth_chainId"), "chain id")
@@ -182,23 +183,25 @@ class Account:
             balance=wire.number(_result(balance), "balance", bits=U256),
         )
 
-    async def blocks(self, numbers: Sequence[int]) -> dict[int, Block]:
-        """The node's blocks at heights; those it lacks are left out."""
+    async def blocks(self, numbers: Sequence[int]) -> tuple[dict[int, Block], errors.StakesideError | None]:
+        """The node's blocks at heights; those it lacks are left out, and those that cannot be, whose error comes last."""
         wanted = sorted(set(numbers))
-        if not wanted:
-            return {}
         calls: list[jsonrpc.Call] = [("eth_getBlockByNumber", [wire.quantity(number), False]) for number in wanted]
+        wrong: errors.StakesideError | None = None
         found: dict[int, Block] = {}
-        for number, raw in zip(wanted, await self._batch(calls, msgspec.Raw), strict=True):
-            block = self._block(raw, f"block {number}")
-            if block is None:
+        for number, answer in zip(wanted, await self._endpoint.each(calls, msgspec.Raw), strict=True):
+            try:
+                block = self._block(_result(answer), f"block {number}")
+                if block is not None and block.header.number != number:
+                    raise errors.BadAnswer(
+                        f"the node answered block {number} with another one", value=str(block.header.ref)
+                    )
+            except errors.StakesideError as error:
+                wrong = _worse(wrong, error)
                 continue
-            if block.header.number != number:
-                raise errors.BadAnswer(
-                    f"the node answered block {number} with another one", value=str(block.header.ref)
-                )
-            found[number] = block
-        return found
+            if block is not None:
+                found[number] = block
+        return found, wrong
 
     # --- before a transaction ---
 
@@ -249,12 +252,6 @@ class Account:
             return await self._endpoint.call(*call, str)
         except errors.StakesideError as error:
             return error
-
-    async def _batch(self, calls: Sequence[jsonrpc.Call], type_: type[T]) -> list[T]:
-        try:
-            return await self._endpoint.batch(calls, type_)
-        except errors.HistoryUnavailable as error:
-            raise _away(error) from error
 
     async def _one(self, method: str, params: list[Any], type_: type[T]) -> T:
         try:
@@ -334,10 +331,17 @@ def _contradicts(tx: transaction.Signed, field: str, value: object) -> errors.Ba
     )
 
 
-def _result(outcome: str | errors.StakesideError) -> str:
+def _result(outcome: T | errors.StakesideError) -> T:
+    if isinstance(outcome, errors.HistoryUnavailable):
+        raise _away(outcome)
     if isinstance(outcome, errors.StakesideError):
         raise outcome
     return outcome
+
+
+def _worse(one: errors.StakesideError | None, other: errors.StakesideError) -> errors.StakesideError:
+    """An answer that cannot be is worse than none."""
+    return one if isinstance(one, errors.BadAnswer) else other
 
 
 def _count(text: str) -> int:

@@ -251,7 +251,10 @@ async def test_a_node_that_cannot_look_into_history_latches_no_service(
     id = await desk.propose("a")
     await desk.run(1)
     gone = {"error": {"code": 4444, "message": "pruned history unavailable"}}
-    for method in (RECEIPT, "eth_getBlockByNumber", "eth_getTransactionCount"):
+    async with staking_belt.answering(town.url, RECEIPT, gone) as url:
+        desk.endpoint.url = url
+        await desk.confirm.step()
+    for method in ("eth_getBlockByNumber", "eth_getTransactionCount"):
         async with staking_belt.answering(town.url, method, gone) as url:
             desk.endpoint.url = url
             with pytest.raises(errors.Transient):

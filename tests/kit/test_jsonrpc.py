@@ -290,6 +290,29 @@ async def test_one_failing_item_fails_the_batch_with_its_error() -> None:
             await endpoint.batch(calls(3), str)
 
 
+async def test_what_stands_for_itself_fails_by_itself() -> None:
+    def answered(call: Any) -> Any:
+        if call["params"] == ["v1"]:
+            return {"id": call["id"], "error": {"code": -32000, "message": "transaction indexing is in progress"}}
+        return {"id": call["id"], "result": call["params"][0]}
+
+    async def answer(_: web.Request, asked: Any) -> web.StreamResponse:
+        if isinstance(asked, list) and len(asked) > 2:
+            return await error(-32600, "batch too large")(_, asked)
+        return web.json_response([answered(call) for call in asked] if isinstance(asked, list) else answered(asked))
+
+    async with serving(answer) as endpoint:
+        for count in (2, 5):
+            said = await endpoint.each(calls(count), str)
+            assert isinstance(said[1], jsonrpc.RpcError)
+            assert [said[0], *said[2:]] == [f"v{n}" for n in range(count) if n != 1]
+        (alone,) = await endpoint.each(calls(2)[1:], str)
+        assert isinstance(alone, jsonrpc.RpcError)
+        endpoint.timeout_s, endpoint.url = 0.1, "http://127.0.0.1:9/"
+        with pytest.raises(errors.Transient):
+            await endpoint.each(calls(1), str)
+
+
 @pytest.mark.parametrize("limit", [1, 3, 50])
 async def test_a_refused_batch_shrinks_until_it_fits(limit: int) -> None:
     async def answer(request: web.Request, batch: Any) -> web.StreamResponse:
@@ -351,8 +374,10 @@ async def test_a_refused_batch_shrinks_until_it_fits(limit: int) -> None:
         (-32602, "block range extends beyond current head block", jsonrpc.UnknownBlock, None),
         (-32601, "Method not found", jsonrpc.MethodMissing, None),
         (-32601, "the method eth_getBlockReceipts does not exist/is not available", jsonrpc.MethodMissing, None),
-        (-32005, "rate limit exceeded", jsonrpc.RpcError, None),
-        (429, "Your app has exceeded its compute units per second capacity", jsonrpc.RpcError, None),
+        (-32005, "rate limit exceeded", jsonrpc.Throttled, None),
+        (429, "Your app has exceeded its compute units per second capacity", jsonrpc.Throttled, None),
+        (3, "execution reverted: rate limit", jsonrpc.RpcError, None),
+        (-32015, "Reverted: over capacity", jsonrpc.RpcError, None),
         (-32603, "internal error", jsonrpc.RpcError, None),
         (-32000, "", jsonrpc.RpcError, None),
     ],

@@ -1,0 +1,148 @@
+"""What a node cannot, or will not, say about one intent: that one waits and says so, and the others go on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from domain import errors, hashing
+from kit import http, jsonrpc
+from store import attempts
+from tests.agent import staking_belt
+
+RECEIPT = "eth_getTransactionReceipt"
+INDEXING = {"error": {"code": -32000, "message": "transaction indexing is in progress"}}
+Json = Any
+
+
+@pytest.fixture
+async def town() -> AsyncIterator[staking_belt.Town]:
+    async with staking_belt.town() as it:
+        yield it
+
+
+@pytest.fixture
+async def desk(town: staking_belt.Town, tmp_path: Path) -> AsyncIterator[staking_belt.Desk]:
+    async with staking_belt.desk(town, tmp_path / "book.db") as it:
+        yield it
+        await it.sound()
+
+
+@asynccontextmanager
+async def saying(
+    town: staking_belt.Town, desk: staking_belt.Desk, lie: Callable[[str, list[Any], Json], Json]
+) -> AsyncIterator[None]:
+    """The desk's node says of every call what `lie` makes of the honest envelope."""
+    async with aiohttp.ClientSession() as session:
+
+        async def handle(request: web.Request) -> web.Response:
+            asked: Json = json.loads(await request.read())
+            whole = isinstance(asked, list)
+            many: list[Json] = asked if whole else [asked]
+            async with session.post(town.url, json=many) as answer:
+                said = {item["id"]: item for item in await answer.json(content_type=None)}
+            told = [
+                {"jsonrpc": "2.0", "id": item["id"]} | lie(item["method"], item["params"], said[item["id"]])
+                for item in many
+            ]
+            return web.json_response(told if whole else told[0])
+
+        app = web.Application()
+        app.router.add_post("/", handle)
+        async with http.serving(app, host="127.0.0.1", port=0) as port:
+            desk.endpoint.url = f"http://127.0.0.1:{port}/"
+            yield
+            desk.endpoint.url = town.url
+
+
+async def sent(town: staking_belt.Town, desk: staking_belt.Desk, *keys: str) -> list[bytes]:
+    """Intents whose transactions wait in the node's pool."""
+    await town.client.call("evm_setAutomine", False)
+    ids = [await desk.propose(key) for key in keys]
+    for id in ids:
+        await desk.until(id, "pending", mine=False)
+    return ids
+
+
+async def hashes(desk: staking_belt.Desk, id: bytes) -> list[str]:
+    async with desk.book.read() as c:
+        return [hashing.hex0x(item.hash) for item in await attempts.signed_of(c, id)]
+
+
+async def test_a_receipt_that_the_node_cannot_tell_holds_up_no_other_intent_and_is_no_absent_one(
+    town: staking_belt.Town, desk: staking_belt.Desk
+) -> None:
+    bad, good = await sent(town, desk, "bad", "good")
+    (untold,) = await hashes(desk, bad)
+
+    def lie(method: str, params: list[Any], said: Json) -> Json:
+        return INDEXING if method == RECEIPT and params == [untold] else said
+
+    async with saying(town, desk, lie):
+        await desk.until(good, "final_ok")
+        await desk.confirm.step()  # that the node cannot tell is no failure of the stage
+        assert await desk.state(bad) == "pending"
+        assert await desk.latches() == []
+    await desk.until(bad, "final_ok")
+
+
+@pytest.mark.parametrize(
+    "error", [{"code": 429, "message": "too many requests per second"}, {"code": -32601, "message": "no such method"}]
+)
+async def test_a_node_that_wants_to_be_asked_less_or_cannot_be_asked_at_all_degrades_the_stage(
+    town: staking_belt.Town, desk: staking_belt.Desk, error: Json
+) -> None:
+    await sent(town, desk, "a")
+    async with saying(town, desk, lambda method, params, said: {"error": error} if method == RECEIPT else said):
+        with pytest.raises(jsonrpc.RpcError):
+            await desk.confirm.step()
+
+
+async def test_a_receipt_that_is_gone_for_a_while_does_not_put_an_inclusion_aside(
+    town: staking_belt.Town, desk: staking_belt.Desk
+) -> None:
+    (id,) = await sent(town, desk, "a")
+    await town.mine()
+    await desk.run(1)
+    assert await desk.state(id) == "included"
+
+    def lie(method: str, params: list[Any], said: Json) -> Json:
+        if method == "eth_getTransactionCount":
+            return {"result": "0x0"}
+        return INDEXING if method == RECEIPT else said
+
+    async with saying(town, desk, lie):
+        await town.finalize()
+        for _ in range(3):
+            await desk.step(desk.confirm)
+        assert await desk.state(id) == "included"
+
+
+async def test_a_receipt_in_a_block_that_does_not_hash_holds_up_no_other_intent(
+    town: staking_belt.Town, desk: staking_belt.Desk
+) -> None:
+    bad, good = await sent(town, desk, "bad", "good")
+    (wrong,) = await hashes(desk, bad)
+
+    def lie(method: str, params: list[Any], said: Json) -> Json:
+        if method == RECEIPT and params == [wrong] and said["result"] is not None:
+            return {"result": said["result"] | {"blockNumber": "0x2", "logs": []}}
+        if method == "eth_getBlockByNumber" and params[0] == "0x2":
+            return {"result": said["result"] | {"gasUsed": "0x1"}}
+        return said
+
+    await desk.step(desk.index)
+    await town.mine()
+    async with saying(town, desk, lie):
+        with pytest.raises(errors.BadAnswer, match="hash"):  # it is said all the same, last
+            await desk.confirm.step()
+        assert await desk.state(good) == "included"
+        assert await desk.state(bad) == "pending"
+    await desk.until(bad, "final_ok")
