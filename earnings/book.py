@@ -205,8 +205,10 @@ def _engine(url: str, *, begin: str, size: int, snapshot: bool = False) -> Async
     named = {"server_settings": {"application_name": databases.session_name("hub")}} if "asyncpg" in url else {}
     engine = create_async_engine(url, pool_size=size, max_overflow=0, pool_timeout=30, connect_args=named)
     if engine.dialect.name != "sqlite":
-        read_only = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
-        return engine.execution_options(**read_only) if snapshot else engine
+        if snapshot:
+            return engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+        databases.on_connect(engine.sync_engine, databases.keep_commits)
+        return engine
 
     def connected(connection: Any, _record: object) -> None:
         connection.isolation_level = None  # the driver's own BEGIN is not IMMEDIATE, so ours replaces it

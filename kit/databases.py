@@ -127,7 +127,7 @@ class SQLite:
 
     def writer(self) -> sa.Engine:
         engine = self._engine("rwc", size=1)
-        _on_connect(engine, _tune)
+        on_connect(engine, _tune)
         # The write lock is taken at once: a reader's lock that grows into a writer's can fail half-way.
         event.listen(engine, "begin", _begin_immediate)
         return engine
@@ -140,7 +140,7 @@ class SQLite:
     def maker(self) -> sa.Engine:
         """For a file that nobody knows yet: without a journal, because a failure throws it away. Whoever publishes it syncs it."""
         engine = self._engine("rwc", size=1)
-        _on_connect(engine, lambda dbapi: _tune(dbapi, _MAKING))
+        on_connect(engine, lambda dbapi: _tune(dbapi, _MAKING))
         event.listen(engine, "begin", _begin)
         return engine
 
@@ -214,7 +214,7 @@ def _tune(dbapi: Any, pragmas: tuple[str, ...] = _WRITING) -> None:
     cursor.close()
 
 
-def _on_connect(engine: sa.Engine, prepare: Callable[[Any], None]) -> None:
+def on_connect(engine: sa.Engine, prepare: Callable[[Any], None]) -> None:
     """Prepare every new connection, and close one that cannot be prepared: nobody else knows it yet."""
 
     def connect(dbapi: Any, _record: object) -> None:
@@ -243,7 +243,8 @@ class PostgreSQL:
 
     def writer(self) -> sa.Engine:
         engine = self._engine(size=1)
-        _on_connect(engine, lambda dbapi: _take_advisory_lock(dbapi, self.shown))
+        on_connect(engine, keep_commits)
+        on_connect(engine, lambda dbapi: _take_advisory_lock(dbapi, self.shown))
         return engine
 
     def reader(self, *, size: int = READERS) -> sa.Engine:
@@ -296,7 +297,22 @@ def session_name(what: str = "process") -> str:
     return f"stakeside {what} {os.getpid()} on {socket.gethostname()}"[:63]
 
 
+_SYNCHRONOUS = (
+    "SELECT set_config('synchronous_commit', CASE was WHEN 'off' THEN 'on' ELSE was END, false) "
+    "FROM current_setting('synchronous_commit') AS was"
+)
 _LOCK_KEY = "hashtextextended('stakeside book ' || current_schema(), 0)"
+
+
+def keep_commits(dbapi: Any) -> None:
+    """A commit of this PostgreSQL session is on a disk once it is answered, whatever the server, the database or the role has as its default: a
+    signature that left must survive a power cut. A stricter setting stays as it is, and from here on cannot be loosened by a reload."""
+    cursor = dbapi.cursor()
+    try:
+        cursor.execute(_SYNCHRONOUS)
+        dbapi.commit()
+    finally:
+        cursor.close()
 
 
 def _take_advisory_lock(dbapi: Any, shown: str) -> None:

@@ -94,6 +94,7 @@ class LeaseTable:
             poolclass=pool.NullPool,
             connect_args={"timeout": timeout_s, "command_timeout": timeout_s},
         )
+        databases.on_connect(self._engine, databases.keep_commits)
         self._made = False
 
     async def acquire(
