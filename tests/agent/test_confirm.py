@@ -11,7 +11,7 @@ import pytest
 
 from agent.delegations import sight
 from agent.services import nonce_audit
-from domain import errors, hashing
+from domain import errors, hashing, intent
 from indexers.chain import account
 from store import attempts, inclusions, intents
 from tests.agent import staking_belt
@@ -167,6 +167,29 @@ async def test_a_hidden_receipt_holds_the_intent_back_and_nothing_else(
         assert await desk.state(id) == "pending"
     desk.endpoint.url = town.url
     await desk.until(id, "final_ok")
+
+
+@pytest.mark.parametrize(
+    ("told", "why"),
+    [
+        (None, "the book holds the effect of nonce 0, and the node knows no receipt of it"),
+        ({"status": "0x0", "logs": []}, "the receipt says that it reverted, and the book has a log of it"),
+    ],
+    ids=["no receipt", "a revert"],
+)
+async def test_what_a_node_says_against_a_log_that_our_own_index_holds_ends_nothing(
+    town: staking_belt.Town, desk: staking_belt.Desk, told: dict[str, Any] | None, why: str
+) -> None:
+    id = await desk.propose("a")
+    await desk.run(1)
+    async with staking_belt.answering(
+        town.url, RECEIPT, change=lambda honest: None if told is None else honest | told
+    ) as url:
+        desk.endpoint.url = url
+        stored = await desk.until(id, "needs_operator", *intent.FINAL)
+    assert stored.state == "needs_operator" and why in stored.why
+    desk.endpoint.url = town.url
+    assert await town.effects() == [ETHER]
 
 
 async def test_a_node_with_two_answers_about_a_receipt_is_told_on_the_intent_until_it_has_one(
