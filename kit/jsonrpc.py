@@ -17,7 +17,6 @@ Every message names endpoint and method. The endpoint is named by host and port 
 from __future__ import annotations
 
 import email.utils
-import ipaddress
 import re
 import time
 import urllib.parse
@@ -29,6 +28,7 @@ import aiohttp
 import msgspec
 
 from domain import errors
+from kit import places
 
 T = TypeVar("T")
 
@@ -132,7 +132,7 @@ class Endpoint:
         # A neighbour's answers are not worth compressing; a provider's are.
         self._headers = {
             "content-type": "application/json",
-            "accept-encoding": "identity" if _is_loopback(url) else "gzip",
+            "accept-encoding": "identity" if places.loopback(urllib.parse.urlsplit(url).hostname or "") else "gzip",
         }
 
     def __repr__(self) -> str:
@@ -459,13 +459,3 @@ def _public_name(url: str) -> str:
     parts = urllib.parse.urlsplit(url)
     host = parts.hostname or "node"
     return f"{host}:{parts.port}" if parts.port else host
-
-
-def _is_loopback(url: str) -> bool:
-    host = urllib.parse.urlsplit(url).hostname or ""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -6,6 +6,8 @@ Whoever can name themselves has places of their own, which no number of others c
 from __future__ import annotations
 
 import ipaddress
+import re
+import socket
 from collections.abc import Generator
 from contextlib import contextmanager
 
@@ -71,8 +73,18 @@ def address(remote: str | None) -> str:
 
 
 def loopback(host: str) -> bool:
-    """Whether what is sent to `host` stays on this machine."""
+    """Whether what is sent to `host` stays on this machine, however it is written; no when it is not certain. Only `localhost` itself is:
+    names below it may be asked of a name server."""
+    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    if bare.lower() in ("localhost", "localhost."):
+        return True
     try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+        found = ipaddress.ip_address(socket.inet_aton(bare) if _SHORT.fullmatch(bare) else bare)
+    except (ValueError, OSError):
+        return False
+    inner = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
+    return (inner or found).is_loopback
+
+
+_SHORT = re.compile(r"(?!.*(?:^|\.)0[0-9])[0-9a-fx.]+", re.ASCII | re.IGNORECASE)
+"""An IPv4 address as the resolver reads it: `127.1`, `0x7f.1`. A part like `0177` is octal to some and decimal to others."""
