@@ -135,6 +135,12 @@ def final(view: View, number: int, hash_: bytes) -> bool:
     return finalized is not None and number <= finalized and view.book.canonical.get(number) == hash_
 
 
+def denied(view: View, number: int, hash_: bytes) -> bool:
+    """Whether the book has another block as final at that height."""
+    finalized = view.book.finalized
+    return finalized is not None and number <= finalized and view.book.canonical.get(number, hash_) != hash_
+
+
 def holds(view: View, proof: questions.Proven) -> bool:
     return final(view, proof.number, proof.hash)
 
@@ -149,11 +155,13 @@ def cancels(view: View, standing: Inclusion) -> bool:
 
 
 def seen(view: View) -> list[tuple[Attempt, Receipt]]:
-    """Receipts in blocks that the node itself has as canonical, none of them above its head."""
+    """Receipts in blocks that the node itself has as canonical, none of them above its head or against a final block of the book."""
     found: list[tuple[Attempt, Receipt]] = []
     for attempt in view.attempts:
         receipt = None if attempt.hash is None else view.receipts.get(attempt.hash)
         if receipt is None or (view.counts is not None and receipt.block_number > view.counts.head):
+            continue
+        if denied(view, receipt.block_number, receipt.block_hash):
             continue
         if view.canonical.get(receipt.block_number) == receipt.block_hash:
             found.append((attempt, receipt))
@@ -176,6 +184,8 @@ def place(view: View) -> Inclusion | None:
 def left(view: View, standing: Inclusion) -> str:
     """Why the inclusion stands no longer; empty while it does. One wrong answer must not stay, and a head that went backwards is waited out.
     Final is final, but a block's finality says nothing of what the node made up about it. What is put aside in error is found again."""
+    if denied(view, standing.block_number, standing.block_hash):
+        return f"the book has another block than the node's {standing.block_number} as final"
     shown = seen(view)
     for attempt, receipt in shown:
         if attempt.hash == standing.tx_hash and receipt.block_hash == standing.block_hash:

@@ -273,8 +273,7 @@ def _waiting(view: sight.View) -> tuple[Output, ...]:
     if counts.finalized > view.nonce:
         return _superseded(view, counts)
     if counts.latest > view.nonce:
-        # Used, by us or by another: receipts tell, or finality does.
-        return (_again(view),)
+        return _used(view)
     if view.state == "reserved":
         return (*_cancel(view), _again(view))
     outputs = _cancel(view) or _bump(view, counts)
@@ -285,6 +284,33 @@ def _waiting(view: sight.View) -> tuple[Output, ...]:
     return (*outputs, *[Resend(hash_) for hash_ in resend_order(due)], _again(view))
 
 
+def _used(view: sight.View) -> tuple[Output, ...]:
+    """By us or by another: receipts tell, or finality does. A node that says so for long and shows nothing may be wrong: what is signed is sent
+    again, and a cancel that a person wants is signed, for at the same nonce both are safe whatever is true."""
+    if view.now_s < view.since_s + sight.SETTLE_S:
+        return (*_silent(view), _again(view))
+    outputs = [] if view.state == "needs_operator" else _cancel(view)
+    due = tuple([a for a in view.attempts if _resend_due(view, a) and view.now_s >= a.last_s + sight.SETTLE_S])
+    return (*(outputs or _silent(view)), *[Resend(hash_) for hash_ in resend_order(due)], _again(view))
+
+
+def _silent(view: sight.View) -> list[Say]:
+    """Why nothing follows from a count. What a person is needed for is not said over."""
+    if view.state == "needs_operator":
+        return []
+    known = [view.receipts.get(a.hash) for a in view.attempts if a.hash is not None and a.hash in view.receipts]
+    shown = [receipt for receipt in known if receipt is not None]
+    if any(sight.denied(view, receipt.block_number, receipt.block_hash) for receipt in shown):
+        what = "its receipt is of another block than the book's final one"
+    elif shown:
+        what = "its receipt is of a block that the node does not show"
+    elif len(known) < sum(a.hash is not None for a in view.attempts):
+        what = "the node does not say whether it has a receipt of it"
+    else:
+        what = "the node has no receipt of it"
+    return [Say(f"the node counts nonce {view.nonce} as used, and {what}")]
+
+
 def _looks_taken(view: sight.View, counts: sight.Counts) -> bool:
     """A node that could tell knows no receipt of ours, and counts the nonce as used in a final block."""
     answered = all(a.hash is None or (a.hash in view.receipts and view.receipts[a.hash] is None) for a in view.attempts)
@@ -293,7 +319,7 @@ def _looks_taken(view: sight.View, counts: sight.Counts) -> bool:
 
 def _superseded(view: sight.View, counts: sight.Counts) -> tuple[Output, ...]:
     if not _looks_taken(view, counts):
-        return (_again(view),)
+        return (*_silent(view), _again(view))
     if view.book.effects.intersection(attempt.hash for attempt in view.attempts if attempt.hash is not None):
         why = f"the book holds the effect of nonce {view.nonce}, and the node knows no receipt of it"
         return (*([] if view.state == "needs_operator" else [Move("needs_operator", why)]), _again(view))

@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import msgspec
 import pytest
 from aiohttp import web
 
+from agent.delegations import sight
 from domain import errors, hashing
+from indexers.chain import proof, wire
 from kit import http, jsonrpc
 from store import attempts
 from tests.agent import staking_belt
@@ -38,13 +41,13 @@ async def desk(town: staking_belt.Town, tmp_path: Path) -> AsyncIterator[staking
 @asynccontextmanager
 async def saying(
     town: staking_belt.Town, desk: staking_belt.Desk, lie: Callable[[str, list[Any], Json], Json]
-) -> AsyncIterator[None]:
+) -> AsyncIterator[str]:
     """The desk's node says of every call what `lie` makes of the honest envelope."""
     async with aiohttp.ClientSession() as session:
 
         async def handle(request: web.Request) -> web.Response:
-            asked: Json = json.loads(await request.read())
-            whole = isinstance(asked, list)
+            body = await request.read()
+            whole, asked = body[:1] == b"[", json.loads(body)
             many: list[Json] = asked if whole else [asked]
             async with session.post(town.url, json=many) as answer:
                 said = {item["id"]: item for item in await answer.json(content_type=None)}
@@ -58,7 +61,7 @@ async def saying(
         app.router.add_post("/", handle)
         async with http.serving(app, host="127.0.0.1", port=0) as port:
             desk.endpoint.url = f"http://127.0.0.1:{port}/"
-            yield
+            yield desk.endpoint.url
             desk.endpoint.url = town.url
 
 
@@ -146,3 +149,65 @@ async def test_a_receipt_in_a_block_that_does_not_hash_holds_up_no_other_intent(
         assert await desk.state(good) == "included"
         assert await desk.state(bad) == "pending"
     await desk.until(bad, "final_ok")
+
+
+async def test_an_inclusion_in_a_block_that_the_books_final_one_contradicts_is_put_aside(
+    town: staking_belt.Town, desk: staking_belt.Desk
+) -> None:
+    """The node's header is one that hashes, and none of the chain that the book indexed."""
+    (id,) = await sent(town, desk, "a")
+    (tx_hash,) = await hashes(desk, id)
+    await town.client.call("anvil_dropTransaction", tx_hash)
+    await town.mine()
+    forged = await town.client.call("eth_getBlockByNumber", "latest", False) | {"extraData": "0xdeadbeef"}
+    fields = {name: forged.get(name) for name in wire.Block.__struct_fields__}
+    block = msgspec.convert({name: value for name, value in fields.items() if value is not None}, wire.Block)
+    forged["hash"] = hashing.hex0x(hashing.keccak256(proof.header_rlp(block)))
+    async with desk.book.read() as c:
+        (frozen,) = await attempts.of_intent(c, id)
+    receipt: Json = {
+        "transactionHash": tx_hash, "transactionIndex": "0x0", "blockHash": forged["hash"], "blockNumber": forged["number"],
+        "from": hashing.hex0x(staking_belt.ADDRESS), "to": hashing.hex0x(frozen.unsigned.to), "gasUsed": "0x5208",
+        "status": "0x0", "logs": [], "type": "0x2",
+    }  # fmt: skip
+    resent = 0
+
+    def lie(method: str, params: list[Any], said: Json) -> Json:
+        nonlocal resent
+        resent += method == "eth_sendRawTransaction"
+        if method == RECEIPT:
+            return {"result": receipt}
+        return {"result": forged} if method == "eth_getBlockByNumber" and params[0] == forged["number"] else said
+
+    async with saying(town, desk, lie) as url:
+        for _ in range(8):
+            desk.endpoint.url = town.url
+            await desk.step(desk.index)
+            desk.endpoint.url = url
+            await desk.step(desk.confirm)
+            await desk.step(desk.submit)
+            await town.mine()
+    assert await desk.way(id) == ["planned", "reserved", "signed", "pending", "included", "pending"]
+    assert resent >= 1  # and so it is mined, whatever the node shows of it
+    await desk.until(id, "final_ok")
+
+
+async def test_a_count_that_no_receipt_bears_out_is_said_and_does_not_keep_a_cancel_from_being_sent(
+    town: staking_belt.Town, desk: staking_belt.Desk
+) -> None:
+    (id,) = await sent(town, desk, "a")
+    (tx_hash,) = await hashes(desk, id)
+    await town.client.call("anvil_dropTransaction", tx_hash)
+
+    def lie(method: str, params: list[Any], said: Json) -> Json:
+        if method == "eth_getTransactionCount" and params[1] in ("latest", "pending"):
+            return {"result": "0x1"}
+        return said
+
+    async with saying(town, desk, lie):
+        await desk.cancel(id)
+        await desk.run(1)
+        assert (await desk.look(id)).why == "the node counts nonce 0 as used, and the node has no receipt of it"
+        await desk.clock.advance(sight.SETTLE_S)
+        await desk.until(id, "cancelled")
+    assert await town.effects() == []

@@ -150,7 +150,19 @@ def test_a_receipt_in_a_canonical_block_includes_it() -> None:
 
 def test_a_receipt_of_a_block_that_is_not_canonical_includes_nothing() -> None:
     for canonical in ({10: OTHER}, {}):
-        assert tracker.next(view(receipts={A: RECEIPT}, counts=USED, canonical=canonical)) == (AGAIN,)
+        found = tracker.next(view(receipts={A: RECEIPT}, counts=USED, canonical=canonical, since_s=NOW))
+        assert [type(output) for output in found] == [tracker.Say, tracker.Timer]
+
+
+def test_a_receipt_of_another_block_than_the_books_final_one_includes_nothing_and_keeps_nothing() -> None:
+    against = sight.Book(10, {10: OTHER}, frozenset())
+    (said, _) = tracker.next(view(receipts={A: RECEIPT}, counts=USED, book=against, since_s=NOW))
+    assert isinstance(said, tracker.Say) and "another block than the book's final one" in said.why
+    found = included(book=against)
+    assert isinstance(found[0], tracker.Orphan) and found[0].id == 7 and "the book has another block" in found[0].why
+    assert found[1:] == (tracker.Move("pending", found[0].why), tracker.Resend(A), AGAIN)
+    for open_ in (sight.Book(9, {10: OTHER}, frozenset()), sight.Book(10, {}, frozenset())):
+        assert included(book=open_) == (AGAIN,)  # not final yet, or not known
 
 
 def test_an_inclusion_is_not_final_because_it_is_there() -> None:
@@ -201,8 +213,8 @@ def test_an_effect_that_the_receipt_shows_and_the_book_holds_is_final() -> None:
 
 
 def test_finality_needs_the_books_own_hash_at_the_height() -> None:
-    for canonical in ({10: OTHER}, {}):
-        assert ends(book=sight.Book(10, canonical, frozenset({A}))) == []
+    assert ends(book=sight.Book(10, {}, frozenset({A}))) == []
+    assert ends(book=sight.Book(10, {10: OTHER}, frozenset({A}))) == ["pending"]
 
 
 @pytest.mark.parametrize("finalized", [None, 9])
@@ -294,7 +306,23 @@ def test_an_original_that_wins_against_its_cancel_is_named_so() -> None:
 
 
 def test_a_nonce_that_is_used_and_not_final_is_waited_for() -> None:
-    assert tracker.next(view(counts=USED, now_s=NOW + 999)) == (tracker.Timer(NOW + 1001),)
+    given: dict[str, Any] = {"counts": USED, "since_s": NOW, "cancel": "no longer wanted"}
+    for told, why in (
+        ({A: None}, "the node has no receipt of it"),
+        ({}, "the node does not say whether it has a receipt of it"),
+    ):
+        (said, _) = tracker.next(view(**given, receipts=told, now_s=NOW + 119))
+        assert said == tracker.Say(f"the node counts nonce 4 as used, and {why}")
+    assert tracker.next(view(**given, state="needs_operator")) == (AGAIN,)  # that says why a person is needed
+
+
+def test_a_nonce_that_the_node_says_is_used_for_long_and_shows_no_receipt_of_is_sent_again_and_cancelled() -> None:
+    given: dict[str, Any] = {"counts": USED, "since_s": NOW, "now_s": NOW + sight.SETTLE_S}
+    assert tracker.next(view(**given))[1:] == (tracker.Resend(A), tracker.Timer(given["now_s"] + 2))
+    lately = msgspec.structs.replace(ORIGINAL, last_s=NOW + 1)
+    assert bumps(**given) == []
+    found = tracker.next(view(**given, cancel="no longer wanted", attempts=(lately,)))
+    assert found == (tracker.Bump("cancel", "no longer wanted"), tracker.Timer(given["now_s"] + 2))
 
 
 def test_a_nonce_that_another_has_finally_supersedes_by_proof_and_alarms() -> None:
@@ -433,7 +461,7 @@ FAR = msgspec.structs.replace(RECEIPT, block_number=10**12)
 
 def test_a_receipt_above_the_nodes_head_is_not_taken() -> None:
     given: dict[str, Any] = {"receipts": {A: FAR}, "canonical": {10**12: BLOCK}}
-    assert tracker.next(view(**given, counts=USED)) == (AGAIN,)
+    assert moves(**given, counts=USED) == []
     assert moves(**given, counts=msgspec.structs.replace(USED, head=10**12)) == ["included"]
 
 
