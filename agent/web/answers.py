@@ -5,6 +5,8 @@ Where a form leads afterwards is decided here, never by the request: there is no
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 from aiohttp import web
 
 from agent.web import bodies, items, pages, people, routes
@@ -86,7 +88,7 @@ class Answers:
         if route.page and refusal.status == 401 and not route.changes and "Authorization" not in request.headers:
             return see("/login")
         if route.page or bodies.is_form(request):
-            back = request.path if refusal.retry_after_s is not None else "/login"
+            back = _before(request, route) if refusal.retry_after_s is not None else "/login"
             page = self.page(request, refusal.status, refusal.title, refusal.detail, back=back)
             if refusal.retry_after_s is not None:
                 page.headers["Retry-After"] = str(refusal.retry_after_s)
@@ -104,6 +106,19 @@ def html(text: str, *, status: int = 200) -> web.Response:
     """`same-origin`: under `no-referrer` a browser names no Origin with our own forms, and the door would not know them as ours."""
     headers = {"Content-Security-Policy": PAGE_POLICY, "Referrer-Policy": "same-origin"}
     return web.Response(text=text, status=status, content_type="text/html", headers=headers)
+
+
+def _before(request: web.Request, route: routes.Route) -> str:
+    """The page that leads to this route: a page itself, or where the form is whose address answers no GET."""
+    if not route.changes:
+        return request.path
+    if route.path.startswith("/v1/intents/{id}/"):
+        return f"/intents/{quote(request.match_info['id'], safe='')}"
+    return next((page for start, page in _FORMS.items() if route.path.startswith(start)), "/")
+
+
+_FORMS = {"/v1/session": "/login", "/v1/intents": "/propose", "/v1/principals": "/people"}
+"""What is not here is done from the first page."""
 
 
 def see(path: str) -> web.Response:

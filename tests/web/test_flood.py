@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -10,10 +11,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from agent.web import people, server
+from agent.web import people, routes, server
 from kit import databases, places
 from store import book
-from tests.web import conftest
+from tests.web import conftest, test_authorization
 from tests.web.conftest import Answer, World
 
 GUESTS = 150
@@ -154,3 +155,39 @@ async def test_a_stranger_who_is_slow_at_the_door_keeps_nobody_out(tmp_path: Pat
                 await writer.drain()
             paused = await world.ask("POST", "/v1/pause", by="olga", body={"reason": "a stranger"})
             assert (paused.status, (await world.ask("GET", "/status")).status) == (200, 200)
+
+
+def no_place(slots: places.Slots, source: str, *, known: bool) -> bool:
+    return False
+
+
+FORMS = [route for route in test_authorization.TABLE if route.method == "POST"]
+
+
+@pytest.mark.parametrize("route", FORMS, ids=[route.path for route in FORMS])
+async def test_the_way_back_from_a_form_that_found_no_place_is_a_page(
+    world: World, monkeypatch: pytest.MonkeyPatch, route: routes.Route
+) -> None:
+    """Not the form's own address, which sends nothing again and answers no GET."""
+    await world.person("ada", *conftest.ROLES)
+    id_ = (await world.propose("ada")).json["id"]
+    cookie = await world.sign_in("ada")
+    path = test_authorization.filled(route).replace("0x" + "ab" * 32, id_)
+    with monkeypatch.context() as crowd:
+        crowd.setattr(places.Slots, "_free", no_place)
+        busy = await world.ask("POST", path, cookie=cookie, origin="self", form={})
+    assert (busy.status, busy.headers["Retry-After"]) == (503, "1")
+    back = re.findall(r'href="([^"]*)">Back<', busy.body.decode())
+    assert len(back) == 1
+    found = await world.ask("GET", back[0], cookie=cookie)
+    assert (found.status, found.headers["Content-Type"].partition(";")[0]) == (200, "text/html"), back
+    at = re.findall(r'<main[^>]* data-at="([^"]*)"', busy.body.decode())
+    assert at == back
+
+
+async def test_the_way_back_from_a_page_that_found_no_place_is_that_page(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(places.Slots, "_free", no_place)
+    busy = await world.ask("GET", "/intents?after=x")
+    assert busy.status == 503 and b'href="/intents">Back<' in busy.body
