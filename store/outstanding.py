@@ -14,7 +14,7 @@ from domain import errors, hashing
 from domain import intent as domain_intent
 from kit import logs
 from store import cursors
-from store.connection import Connection
+from store.connection import AnyRow, AnySelect, Connection
 from store.staking import attempt, broadcast, inclusion, intent, nonce_slot, progress, signed_tx
 from store.tables import block, log
 
@@ -36,15 +36,11 @@ async def nonces(c: Connection, chain_id: int, account: bytes) -> Nonces:
     of_account = (nonce_slot.c.chain_id == chain_id, nonce_slot.c.account == account)
     highest = await c.scalar(sa.select(sa.func.max(nonce_slot.c.nonce)).where(*of_account))
     signed = sa.exists().where(signed_tx.c.intent == nonce_slot.c.intent)
-    query = (
-        sa.select(nonce_slot.c.nonce, signed.label("signed"))
-        .join(progress, progress.c.intent == nonce_slot.c.intent)
-        .where(*of_account, progress.c.state.in_(sorted(domain_intent.HOLDING)))
-        .order_by(nonce_slot.c.nonce)
-    )
-    rows = await c.rows(query)
+    rows = await _holding(c, chain_id, account, sa.select(nonce_slot.c.nonce, signed.label("signed")))
+    rows.sort(key=lambda row: row.nonce)
     final = sa.exists().where(inclusion.c.intent == nonce_slot.c.intent, inclusion.c.final_at_s.is_not(None))
-    settled = await c.scalar(sa.select(sa.func.max(nonce_slot.c.nonce)).where(*of_account, final))
+    newest = sa.select(nonce_slot.c.nonce).where(*of_account, final).order_by(nonce_slot.c.nonce.desc()).limit(1)
+    settled = await c.scalar(newest)
     return Nonces(
         highest=None if highest is None else int(highest),
         open=tuple(row.nonce for row in rows),
@@ -60,28 +56,28 @@ async def height(c: Connection, chain_id: int, account: bytes) -> int:
     indexed = await cursors.get(c, "index")
     if indexed is None:
         return 0
-    query = (
-        sa.select(nonce_slot.c.chain_id, nonce_slot.c.account, sa.func.max(inclusion.c.block_number).label("mined"))
-        .join(inclusion, inclusion.c.intent == nonce_slot.c.intent)
-        .join(progress, progress.c.intent == nonce_slot.c.intent)
-        .where(progress.c.state.in_(sorted(domain_intent.HOLDING)), inclusion.c.orphaned_at_s.is_(None))
-        .where(inclusion.c.block_number <= indexed.number + AHEAD)
-        .group_by(nonce_slot.c.chain_id, nonce_slot.c.account)
+    found = sa.select(inclusion.c.block_number).join_from(
+        nonce_slot, inclusion, inclusion.c.intent == nonce_slot.c.intent
     )
-    mined = [row.mined for row in await c.rows(query) if (row.chain_id, row.account) == (chain_id, account)]
-    return max([indexed.number, *mined])
+    found = found.where(inclusion.c.orphaned_at_s.is_(None), inclusion.c.block_number <= indexed.number + AHEAD)
+    mined = await _holding(c, chain_id, account, found)
+    return max([indexed.number, *(row.block_number for row in mined)])
 
 
 async def originals(c: Connection, chain_id: int, account: bytes) -> list[tuple[int, int]]:
     """(gas, value in wei) of the original of every intent that holds a nonce of the account."""
-    query = (
-        sa.select(attempt.c.gas, attempt.c.value_wei)
-        .join(nonce_slot, nonce_slot.c.intent == attempt.c.intent)
-        .join(progress, progress.c.intent == attempt.c.intent)
-        .where(nonce_slot.c.chain_id == chain_id, nonce_slot.c.account == account, attempt.c.number == 0)
-        .where(progress.c.state.in_(sorted(domain_intent.HOLDING)))
+    query = sa.select(attempt.c.gas, attempt.c.value_wei).join_from(
+        nonce_slot, attempt, sa.and_(attempt.c.intent == nonce_slot.c.intent, attempt.c.number == 0)
     )
-    return [(row.gas, row.value_wei) for row in await c.rows(query)]
+    return [(row.gas, row.value_wei) for row in await _holding(c, chain_id, account, query)]
+
+
+async def _holding(c: Connection, chain_id: int, account: bytes, what: AnySelect) -> list[AnyRow]:
+    """Of the account's intents that hold a nonce. Which account is looked at here: a database that is told would go through all of its slots."""
+    query = what.add_columns(nonce_slot.c.chain_id.label("on_chain"), nonce_slot.c.account.label("of_account"))
+    query = query.join(progress, progress.c.intent == nonce_slot.c.intent)
+    query = query.where(progress.c.state.in_(sorted(domain_intent.HOLDING)))
+    return [row for row in await c.rows(query) if (row.on_chain, row.of_account) == (chain_id, account)]
 
 
 async def unsent(c: Connection, chain_id: int, account: bytes, limit: int) -> list[bytes]:

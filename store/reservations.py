@@ -75,18 +75,17 @@ async def spent(
     transaction that reserves."""
     sums = [columns.u256_sum(reservation.c[name]) for name in ("amount", "value_wei")]
     query = sa.select(*sums, sa.func.count()).join(intent, intent.c.id == reservation.c.intent)
-    query = query.join(progress, progress.c.intent == reservation.c.intent).where(
-        intent.c.account == account,
-        reservation.c.released_at_s.is_(None),
-        sa.or_(reservation.c.at_s >= int(since_s), progress.c.state.in_(sorted(domain_intent.HOLDING))),
-    )
+    query = query.where(intent.c.account == account, reservation.c.released_at_s.is_(None))
     if protocol is not None:
         query = query.where(reservation.c.protocol == protocol)
     if action is not None:
         query = query.where(reservation.c.action == action)
-    row = await c.row(query)
-    assert row is not None
-    return Spent(row[0] or 0, row[1] or 0, row[2])
+    old = query.join(progress, progress.c.intent == reservation.c.intent)
+    old = old.where(progress.c.state.in_(sorted(domain_intent.HOLDING)), reservation.c.at_s < int(since_s))
+    # One by the time and one by the state: in one query both would be looked for in all that was ever reserved.
+    rows = [await c.row(part) for part in (query.where(reservation.c.at_s >= int(since_s)), old)]
+    found = [Spent(row[0] or 0, row[1] or 0, row[2]) for row in rows if row is not None]
+    return Spent(*(sum(getattr(part, name) for part in found) for name in Spent.__struct_fields__))
 
 
 async def gas(c: Connection, *, account: bytes, since_s: float, apart_from: bytes | None = None) -> Gas:
@@ -97,35 +96,37 @@ async def gas(c: Connection, *, account: bytes, since_s: float, apart_from: byte
     final = sa.and_(inclusion.c.intent == intent.c.id, inclusion.c.final_at_s.is_not(None))
     mined = sa.select(inclusion.c.gas_used, inclusion.c.gas_price_wei).join(intent, final)
     mined = mined.where(*others, inclusion.c.final_at_s >= int(since_s))
-    unseen = sa.and_(
+    unseen = (
         progress.c.state.in_(sorted(domain_intent.FINAL - {"superseded"})),
         progress.c.changed_at_s >= int(since_s),
         ~sa.exists().where(final),
     )
-    held = (
-        sa.select(
-            progress.c.state, intent.c.id, reservation.c.max_fee_wei.label("share"), attempt.c.gas, attempt.c.max_fee
-        )
+    paid = sum(row.gas_used * row.gas_price_wei for row in await c.rows(mined))
+    ended = await _worst(c, *others, *unseen)
+    return Gas(paid + ended, await _worst(c, *others, progress.c.state.in_(sorted(domain_intent.HOLDING))))
+
+
+async def _worst(c: Connection, *which: sa.ColumnElement[bool]) -> int:
+    """The most that these intents' transactions can cost."""
+    query = (
+        sa.select(intent.c.id, reservation.c.max_fee_wei.label("share"), attempt.c.gas, attempt.c.max_fee)
         .join(progress, progress.c.intent == intent.c.id)
         .join(reservation, reservation.c.intent == intent.c.id)
         .join(attempt, attempt.c.intent == intent.c.id)
-        .where(*others, sa.or_(progress.c.state.in_(sorted(domain_intent.HOLDING)), unseen))
+        .where(*which)
     )
-    open_, ended = dict[bytes, int](), dict[bytes, int]()
-    for row in await c.rows(held):
-        of = ended if row.state in domain_intent.FINAL else open_
-        of[row.id] = max(of.get(row.id, 0), row.share, row.gas * row.max_fee)
-    paid = sum(row.gas_used * row.gas_price_wei for row in await c.rows(mined))
-    return Gas(paid + sum(ended.values()), sum(open_.values()))
+    most = dict[bytes, int]()
+    for row in await c.rows(query):
+        most[row.id] = max(most.get(row.id, 0), row.share, row.gas * row.max_fee)
+    return sum(most.values())
 
 
 async def in_flight(c: Connection, chain_id: int, account: bytes) -> int:
     """How many intents of the account hold a nonce and are not final."""
     query = (
-        sa.select(sa.func.count())
-        .select_from(nonce_slot)
+        sa.select(nonce_slot.c.chain_id, nonce_slot.c.account)
         .join(progress, progress.c.intent == nonce_slot.c.intent)
-        .where(nonce_slot.c.chain_id == chain_id, nonce_slot.c.account == account)
-        .where(progress.c.state.not_in(sorted(domain_intent.FINAL)))
+        .where(progress.c.state.in_(sorted(domain_intent.HOLDING)))
     )
-    return int(await c.scalar(query) or 0)
+    # The account is compared here: a database that is told it would go through all of its slots.
+    return [(row.chain_id, row.account) for row in await c.rows(query)].count((chain_id, account))

@@ -62,7 +62,7 @@ progress = sa.Table(
     sa.ForeignKeyConstraint(["intent"], ["intent.id"]),
     **KEYED,
 )
-sa.Index("ix_progress_state", progress.c.state)
+sa.Index("ix_progress_state_changed", progress.c.state, progress.c.changed_at_s)
 
 transition = sa.Table(
     "transition",
@@ -139,6 +139,7 @@ reservation = sa.Table(
     _note("why_released", nullable=True),
     *amount_checks("amount", "value_wei", "max_fee_wei"),
     sa.ForeignKeyConstraint(["intent"], ["intent.id"]),
+    sa.Index("ix_reservation_at", "at_s"),
     **KEYED,
 )
 
@@ -223,6 +224,7 @@ inclusion = sa.Table(
         ["intent", "number", "tx_hash"], ["signed_tx.intent", "signed_tx.number", "signed_tx.hash"]
     ),
     sa.Index("ix_inclusion_intent", "intent", "id"),
+    sa.Index("ix_inclusion_final", "final_at_s"),
     **STRICT,
 )
 # All attempts of an intent share its nonce, so one of them at most stands in a block.

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
+import sqlite3
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+import sqlalchemy as sa
 from coincurve import PrivateKey
 
 from domain import errors, transaction
@@ -395,3 +400,55 @@ async def test_what_was_signed_for_an_intent_is_logged_from_the_block_that_decid
             c, [msgspec.structs.replace(plain, log=of, event=msgspec.structs.replace(plain.event, at=at))]
         )
         assert await settling.logged(c, one.id) and not await settling.logged(c, other.id)
+
+
+async def test_what_a_reservation_asks_of_the_book_reads_no_more_than_what_is_open_or_of_the_day(
+    tmp_path: Path,
+) -> None:
+    """By SQLite's own plans: none goes through a whole table, or through all slots of the account."""
+    path, asked = tmp_path / "book.db", list[tuple[str, Any]]()
+
+    def heard(_connection: object, _cursor: object, statement: str, parameters: Any, *_: object) -> None:
+        asked.append((statement, parameters))
+
+    opened = await factory.open_book(f"sqlite:///{path}")
+    try:
+        async with opened.write() as c:
+            await belt.bring(c, "pending")
+            await cursors.put(c, "index", cursors.Cursor(1, b"\x07" * 32, 0))
+            sa.event.listen(sa.Engine, "before_cursor_execute", heard)
+            try:
+                await reservations.gas(c, account=belt.ACCOUNT, since_s=1, apart_from=b"\x01" * 32)
+                await reservations.spent(c, account=belt.ACCOUNT, since_s=1, protocol="devnet", action="delegate")
+                await reservations.in_flight(c, belt.CHAIN, belt.ACCOUNT)
+                await outstanding.originals(c, belt.CHAIN, belt.ACCOUNT)
+                await outstanding.height(c, belt.CHAIN, belt.ACCOUNT)
+            finally:
+                sa.event.remove(sa.Engine, "before_cursor_execute", heard)
+    finally:
+        await opened.close()
+    assert len(asked) >= 8
+    with contextlib.closing(sqlite3.connect(path)) as plain:
+        for name in {word for statement, _ in asked for word in re.findall(r"\b\w*u256\w*(?=\()", statement)}:
+            plain.create_function(name, 1, bytes)
+        for statement, parameters in asked:
+            plan = [row[3] for row in plain.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)]
+            assert not [step for step in plan if step.startswith("SCAN") or "chain_id=? AND account=?" in step], plan
+
+
+async def test_what_is_under_way_is_told_of_one_account_of_one_chain(book: Book) -> None:
+    async with book.write() as c:
+        for place in range(2):
+            await belt.bring(c, "final_ok", belt.wanted(f"done {place}"), height=5 + place)
+        await belt.bring(c, "included", belt.wanted("open"), height=9)
+        await cursors.put(c, "index", cursors.Cursor(6, b"\x07" * 32, 0))
+        for chain_id, account, own in (
+            (belt.CHAIN, belt.ACCOUNT, True),
+            (1, belt.ACCOUNT, False),
+            (belt.CHAIN, b"\x01" * 20, False),
+        ):
+            nonces = await outstanding.nonces(c, chain_id, account)
+            assert await reservations.in_flight(c, chain_id, account) == own
+            assert len(await outstanding.originals(c, chain_id, account)) == own
+            assert await outstanding.height(c, chain_id, account) == (9 if own else 6)
+            assert (nonces.open, nonces.settled) == (((2,), 1) if own else ((), None))
