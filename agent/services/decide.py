@@ -104,6 +104,9 @@ class DecideService:
             return
         try:
             found = await self._drafter.draft(stored.intent)
+        except draft.Untold as error:
+            await self._wait(stored, f"the node cannot say: {error.what}")
+            return
         except errors.Transient as error:
             # Its turn is over: what a node cannot say about one intent must not hold up the others.
             await self._wait(stored, f"the node cannot be asked: {error.what}")

@@ -21,9 +21,6 @@ POINTS = ("decide.before_reads", "decide.after_reads")
 
 ROUNDS = 8
 """Views may need views; more rounds than this are a manifest that never ends."""
-REVERTED = 3
-"""The error code of a call that the contract refused (execution-apis)."""
-
 Outcome = Literal["ok", "failed", "unavailable"]
 
 
@@ -54,6 +51,10 @@ class Impossible(msgspec.Struct, frozen=True):
     reason: str
 
 
+class Untold(errors.Transient):
+    """What the node, or a contract through it, says about this intent is of no use now; it says nothing about the next one."""
+
+
 class Drafter:
     """Reads for one account. `planners` by protocol."""
 
@@ -63,7 +64,7 @@ class Drafter:
         self._caps = caps
 
     async def draft(self, wanted: intent.Intent) -> Draft | Unready | Impossible:
-        """Raises Transient when the node cannot be asked."""
+        """Raises Transient when the node cannot be asked, Untold when it was."""
         faults.point("decide.before_reads")
         standing = await self._node.standing()
         source = self._planners.get(wanted.protocol)
@@ -74,12 +75,17 @@ class Drafter:
         blocks = len(known)
         try:
             call = await self._plan(source, wanted, standing, known)
+            if isinstance(call, str):
+                return Unready(standing, call)
+            simulated, why, estimate = await self._simulate(call, standing)
         except planner.Refused as error:
             # What the chain was asked for may be otherwise at another block.
             return Impossible(standing, str(error)) if len(known) == blocks else Unready(standing, str(error))
-        if isinstance(call, str):
-            return Unready(standing, call)
-        simulated, why, estimate = await self._simulate(call, standing)
+        except (jsonrpc.Throttled, jsonrpc.MethodMissing):
+            raise
+        except (jsonrpc.RpcError, errors.BadAnswer, account.Away) as error:
+            said = f": {logs.line(error.text)}" if isinstance(error, jsonrpc.RpcError) else ""
+            raise Untold(f"{error.what}{said}") from error
         found = Draft(
             standing=standing,
             call=call,
@@ -112,7 +118,7 @@ class Drafter:
                 try:
                     answer = await self._node.call(to=read.to, data=read.data, at=header.ref)
                 except jsonrpc.RpcError as error:
-                    if error.code != REVERTED:
+                    if error.code != jsonrpc.REVERTED:
                         raise
                     return f"the contract refuses to say {read.id}: {logs.line(error.text)}"
                 known[read.id] = source.result(read, answer)
@@ -156,7 +162,7 @@ class Drafter:
             estimate = await self._node.estimate(to=call.to, data=call.data, value=call.value, at=at)
         except jsonrpc.RpcError as error:
             return (
-                "failed" if error.code == REVERTED else "unavailable",
+                "failed" if error.code == jsonrpc.REVERTED else "unavailable",
                 f"eth_estimateGas: {logs.line(error.text)}",
                 0,
             )

@@ -71,6 +71,10 @@ class Sent(msgspec.Struct, frozen=True):
     other: str = ""
 
 
+class Away(errors.Transient):
+    """The node says that it lacks the state, or the receipt, of a new block."""
+
+
 class _Receipt(msgspec.Struct, frozen=True):
     transactionHash: str
     transactionIndex: str
@@ -277,9 +281,9 @@ class Account:
         }
 
 
-def _away(error: errors.HistoryUnavailable) -> errors.Transient:
+def _away(error: errors.HistoryUnavailable) -> Away:
     """Only the newest blocks are asked about: what is not there now will be, or another node has it."""
-    return errors.Transient(error.what, value=error.value, cure="use a node that keeps the state of the newest blocks")
+    return Away(error.what, value=error.value, cure="use a node that keeps the state of the newest blocks")
 
 
 def pinned(at: chain.BlockRef) -> dict[str, str]:

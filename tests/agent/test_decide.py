@@ -170,7 +170,7 @@ async def test_an_intent_that_a_node_chokes_on_does_not_hold_up_the_others(
         await desk.run(3)
         assert await desk.state(good) == "pending"
         stored = await desk.look(bad)
-        assert stored.state == "new" and "cannot be asked" in stored.why
+        assert stored.state == "new" and "cannot say" in stored.why
         desk.endpoint.url = town.url
         await desk.until(bad, "final_ok")
 

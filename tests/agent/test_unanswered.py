@@ -211,3 +211,42 @@ async def test_a_count_that_no_receipt_bears_out_is_said_and_does_not_keep_a_can
         await desk.clock.advance(sight.SETTLE_S)
         await desk.until(id, "cancelled")
     assert await town.effects() == []
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"error": {"code": -32015, "message": "VM execution error"}},
+        {"error": {"code": -32000, "message": "missing trie node 1234"}},
+        {"result": "0x01"},
+    ],
+)
+async def test_what_cannot_be_said_of_one_intent_slows_down_no_other(
+    town: staking_belt.Town, desk: staking_belt.Desk, answer: Json
+) -> None:
+    odd = town.other.lower().removeprefix("0x")
+    bad = [
+        await desk.propose(f"bad {n}", "undelegate", validator=town.other, amount=str(staking_belt.ETHER))
+        for n in range(3)
+    ]
+    good = await desk.propose("good")
+
+    def lie(method: str, params: list[Any], said: Json) -> Json:
+        return answer if method == "eth_call" and odd in params[0]["data"].lower() else said
+
+    async with saying(town, desk, lie):
+        for _ in range(4):
+            assert await desk.decide.step() == 0.0  # no backing off
+        assert await desk.state(good) == "reserved"
+        for id in bad:
+            stored = await desk.look(id)
+            assert stored.state == "new" and stored.why.startswith("the node cannot say: ")
+
+
+async def test_a_node_that_throttles_a_view_is_asked_less(town: staking_belt.Town, desk: staking_belt.Desk) -> None:
+    id = await desk.propose("a", "undelegate", validator=town.other, amount=str(staking_belt.ETHER))
+    throttled = {"error": {"code": 429, "message": "too many requests per second"}}
+    async with saying(town, desk, lambda method, params, said: throttled if method == "eth_call" else said):
+        with pytest.raises(jsonrpc.Throttled):
+            await desk.decide.step()
+        assert "the node cannot be asked" in (await desk.look(id)).why
