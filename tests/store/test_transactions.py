@@ -452,3 +452,13 @@ async def test_what_is_under_way_is_told_of_one_account_of_one_chain(book: Book)
             assert len(await outstanding.originals(c, chain_id, account)) == own
             assert await outstanding.height(c, chain_id, account) == (9 if own else 6)
             assert (nonces.open, nonces.settled) == (((2,), 1) if own else ((), None))
+
+
+async def test_gas_of_what_ended_by_a_persons_word_counts_at_its_worst_for_a_day(book: Book) -> None:
+    async with book.write() as c:
+        of = await belt.bring(c, "needs_operator")
+        worst = (await reservations.gas(c, account=belt.ACCOUNT, since_s=0)).open
+        await settling.settle(c, of.id, outcome="final_reverted", by="otto", reason="the explorer says so", at_s=120)
+        await intents.move(c, of.id, expect="needs_operator", to="final_reverted", why="otto", at_s=121)
+        assert await reservations.gas(c, account=belt.ACCOUNT, since_s=121) == reservations.Gas(worst, 0)
+        assert worst and await reservations.gas(c, account=belt.ACCOUNT, since_s=122) == reservations.Gas(0, 0)
