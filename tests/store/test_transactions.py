@@ -12,6 +12,7 @@ import msgspec
 import pytest
 import sqlalchemy as sa
 from coincurve import PrivateKey
+from sqlalchemy import event
 
 from domain import errors, transaction
 from store import attempts, blocks, cursors, inclusions, intents, logs, outstanding, reservations, settling, slots
@@ -416,7 +417,7 @@ async def test_what_a_reservation_asks_of_the_book_reads_no_more_than_what_is_op
         async with opened.write() as c:
             await belt.bring(c, "pending")
             await cursors.put(c, "index", cursors.Cursor(1, b"\x07" * 32, 0))
-            sa.event.listen(sa.Engine, "before_cursor_execute", heard)
+            event.listen(sa.Engine, "before_cursor_execute", heard)
             try:
                 await reservations.gas(c, account=belt.ACCOUNT, since_s=1, apart_from=b"\x01" * 32)
                 await reservations.spent(c, account=belt.ACCOUNT, since_s=1, protocol="devnet", action="delegate")
@@ -424,7 +425,7 @@ async def test_what_a_reservation_asks_of_the_book_reads_no_more_than_what_is_op
                 await outstanding.originals(c, belt.CHAIN, belt.ACCOUNT)
                 await outstanding.height(c, belt.CHAIN, belt.ACCOUNT)
             finally:
-                sa.event.remove(sa.Engine, "before_cursor_execute", heard)
+                event.remove(sa.Engine, "before_cursor_execute", heard)
     finally:
         await opened.close()
     assert len(asked) >= 8
