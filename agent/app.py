@@ -150,7 +150,7 @@ async def run(
         file = settings.port_file(loaded.agent.store)
         web_tls = web_tls_of(loaded)
         hub_tls = None if loaded.hub is None else hub_tls_of(loaded.hub)
-        meters.certificates(lambda: tls.expiries(web_tls, hub_tls))
+        meters.certificates(lambda: tls.terms(web_tls, hub_tls))
         port = await stack.enter_async_context(
             server.serve(
                 live,

@@ -94,7 +94,7 @@ async def serve(arguments: Arguments, *, stop: asyncio.Event, listening: Callabl
     places.check_receipt_keys(clerk.addresses)
     tokens = guard.Tokens(arguments.tokens_file)
     metrics, clock, news = Metrics(), arguments.clock, notices.Notices()
-    metrics.certificates = lambda: tls.expiries(arguments.tls)
+    metrics.certificates = lambda: tls.terms(arguments.tls)
     async with AsyncExitStack() as stack:
         the_book = await book.open_book(arguments.store, deployment=places.deployment)
         stack.push_async_callback(the_book.close)

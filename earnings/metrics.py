@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from kit import tls
+
 
 class Metrics:
     def __init__(self) -> None:
@@ -62,10 +64,19 @@ class Metrics:
             ["use"],
             registry=r,
         )
-        self.certificates: Callable[[], Mapping[str, int]] = dict
+        self.begins = Gauge(
+            "stakeside_hub_certificate_begins_timestamp_seconds",
+            "From when on a certificate in use is valid, in unix seconds.",
+            ["use"],
+            registry=r,
+        )
+        self.certificates: Callable[[], Mapping[str, tls.Term]] = dict
         """Asked at every scrape."""
 
     def page(self) -> bytes:
-        for use, at_s in self.certificates().items():
-            self.expires.labels(use).set(at_s)
+        self.begins.clear()
+        self.expires.clear()
+        for use, term in self.certificates().items():
+            self.begins.labels(use).set(term.begins_s)
+            self.expires.labels(use).set(term.ends_s)
         return generate_latest(self.registry)

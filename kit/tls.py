@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -37,14 +37,21 @@ class Files(msgspec.Struct, frozen=True):
         return tuple(path for path in (self.certificate, self.key, self.ca) if path is not None)
 
 
-class Facts(msgspec.Struct, frozen=True):
-    """What a certificate says of itself. `not_after_s` in unix seconds."""
+class Term(msgspec.Struct, frozen=True):
+    """From when to when a certificate is valid, in unix seconds."""
 
-    not_after_s: int
+    begins_s: int
+    ends_s: int
+
+
+class Facts(msgspec.Struct, frozen=True):
+    """What a certificate says of itself."""
+
+    term: Term
     names: tuple[str, ...]
 
     def shown(self) -> str:
-        day = time.strftime("%Y-%m-%d", time.gmtime(self.not_after_s))
+        day = time.strftime("%Y-%m-%d", time.gmtime(self.term.ends_s))
         return f"{', '.join(self.names) or 'no names'}, valid until {day}"
 
 
@@ -70,15 +77,15 @@ class Context(ssl.SSLContext):
         self._refresh()
         return self._current.wrap_bio(*args, **kw)
 
-    def expiries(self) -> dict[str, int]:
-        """When what is in force ends, by its use, in unix seconds: `server` or `client` is the own certificate, `clients-ca` or `hub-ca` the
+    def terms(self) -> dict[str, Term]:
+        """From when to when what is in force is valid, by its use: `server` or `client` is the own certificate, `clients-ca` or `hub-ca` the
         authority that others are known by (of several the first to end). The system's authorities are not ours to renew."""
         self._refresh()
         own, trusted = ("server", "clients-ca") if self._role == "server" else ("client", "hub-ca")
-        found = {} if self.facts is None else {own: self.facts.not_after_s}
+        found = {} if self.facts is None else {own: self.facts.term}
         if self.files.ca is not None:
-            ends = [str(one["notAfter"]) for one in self._current.get_ca_certs() if "notAfter" in one]
-            found |= {trusted: min(int(ssl.cert_time_to_seconds(end)) for end in ends)} if ends else {}
+            authorities = [_term(one) for one in self._current.get_ca_certs() if "notAfter" in one]
+            found |= {trusted: min(authorities, key=lambda term: term.ends_s)} if authorities else {}
         return found
 
     def _refresh(self) -> None:
@@ -103,9 +110,9 @@ class Context(ssl.SSLContext):
         return built, examine(self.files, role=self._role)
 
 
-def expiries(*contexts: Context | None) -> dict[str, int]:
-    """`Context.expiries` of all that there are."""
-    return {use: at_s for context in contexts if context is not None for use, at_s in context.expiries().items()}
+def terms(*contexts: Context | None) -> dict[str, Term]:
+    """`Context.terms` of all that there are."""
+    return {use: term for context in contexts if context is not None for use, term in context.terms().items()}
 
 
 _TOLD = frozenset({"PEER_DID_NOT_RETURN_A_CERTIFICATE", "CERTIFICATE_VERIFY_FAILED", "UNSUPPORTED_PROTOCOL"})
@@ -303,7 +310,12 @@ def _shake(showing: ssl.SSLContext, checking: ssl.SSLContext, role: Role) -> ssl
 def _facts(verified: ssl.SSLObject) -> Facts:
     found: dict[str, Any] = verified.getpeercert() or {}
     names = tuple(value for _, value in found.get("subjectAltName", ()))
-    return Facts(int(ssl.cert_time_to_seconds(found["notAfter"])), names)
+    return Facts(_term(found), names)
+
+
+def _term(said: Mapping[str, Any]) -> Term:
+    """As the ssl module tells a certificate."""
+    return Term(*(int(ssl.cert_time_to_seconds(str(said[key]))) for key in ("notBefore", "notAfter")))
 
 
 _PROBLEMS = {

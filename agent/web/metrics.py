@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 
 from agent.web import view
 from domain import hashing, intent
-from kit import runtime
+from kit import runtime, tls
 from store import queries
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -100,11 +100,16 @@ class Metrics:
         self._expires = gauge(
             "certificate_expires_timestamp_seconds", "When a certificate in use ends, in unix seconds.", "use"
         )
+        self._begins = gauge(
+            "certificate_begins_timestamp_seconds",
+            "From when on a certificate in use is valid, in unix seconds.",
+            "use",
+        )
         self._service = gauge("service_state", "1 for a service's present state, 0 for the others.", "service", "state")
         self._steps = histogram("service_step_seconds", "Time of one step.", _SECONDS, "service")
         self._failures = counter("service_failures_total", "Failed steps.", "service")
         self._scrape_seen: dict[object, float] = {}
-        self._certificates: Callable[[], Mapping[str, int]] = dict
+        self._certificates: Callable[[], Mapping[str, tls.Term]] = dict
 
     def node_exchange(self, method: str, seconds: float, outcome: str) -> None:
         """One exchange with the node: `outcome` is "ok" or the error's class name."""
@@ -139,9 +144,9 @@ class Metrics:
         """Ask `held` at every scrape."""
         self._leased.set_function(held)
 
-    def certificates(self, ends: Callable[[], Mapping[str, int]]) -> None:
-        """Ask `ends` at every scrape: unix seconds by use."""
-        self._certificates = ends
+    def certificates(self, terms: Callable[[], Mapping[str, tls.Term]]) -> None:
+        """Ask `terms` at every scrape, by use."""
+        self._certificates = terms
 
     def request_refused(self, status: int) -> None:
         """A request that came without the right to it, by HTTP status."""
@@ -151,14 +156,20 @@ class Metrics:
         """The text of one scrape."""
         self._ready.set(status.ready)
         self._alive.set(alive)
-        for use, at_s in self._certificates().items():
-            self._expires.labels(use).set(at_s)
+        self._set_certificates()
         self._set_index(status)
         self._set_streams(status)
         self._set_delivery(status)
         self._set_services(status)
         self._set_people(status, belt, now_s)
         return generate_latest(self.registry)
+
+    def _set_certificates(self) -> None:
+        self._begins.clear()
+        self._expires.clear()
+        for use, term in self._certificates().items():
+            self._begins.labels(use).set(term.begins_s)
+            self._expires.labels(use).set(term.ends_s)
 
     def _set_index(self, status: view.Status) -> None:
         if status.index is not None:

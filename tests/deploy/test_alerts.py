@@ -160,6 +160,64 @@ def test_alerts_fire_on_what_is_bad_and_on_nothing_else(kind: str, tmp_path: Pat
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+DAY = 86_400
+
+
+class Issued(NamedTuple):
+    """A certificate, in seconds from the time of the look."""
+
+    began: int
+    ends: int
+    fires: bool
+    says_when_it_began: bool = True
+
+
+ISSUED = {
+    "ninety days, of which thirty are left": Issued(-60 * DAY, 30 * DAY, False),
+    "ninety days, of which two weeks are over": Issued(-77 * DAY, 13 * DAY, True),
+    "ten years, of which a month is left": Issued(-3620 * DAY, 30 * DAY, False),
+    "ten years, of which a week is left": Issued(-3643 * DAY, 7 * DAY, True),
+    "a week, fresh": Issued(-3600, 7 * DAY - 3600, False),
+    "a week, when a third is left and it is renewed": Issued(-5 * DAY, 2 * DAY, False),
+    "a week, of which a day is left": Issued(-6 * DAY, DAY, True),
+    "a day, fresh": Issued(-3600, DAY - 3600, False),
+    "a day, when a third is left and it is renewed": Issued(-16 * 3600, 8 * 3600, False),
+    "a day, of which five hours are left": Issued(-19 * 3600, 5 * 3600, True),
+    "an hour, of which half is left": Issued(-1800, 1800, False),
+    "over": Issued(-2 * DAY, -3600, True),
+    "from an agent of before, a week left": Issued(0, 7 * DAY, True, says_when_it_began=False),
+    "from an agent of before, a month left": Issued(0, 30 * DAY, False, says_when_it_began=False),
+}
+
+
+@promtool.needed
+@pytest.mark.parametrize(("who", "alert"), [("", "CertificateExpiring"), ("hub_", "HubCertificateExpiring")])
+def test_a_certificate_is_told_of_in_time_and_a_short_lived_one_only_when_nobody_renewed_it(
+    who: str, alert: str, tmp_path: Path
+) -> None:
+    minute = 12
+    tests: list[dict[str, Any]] = []
+    for name, issued in ISSUED.items():
+        name_of, at_s = f'stakeside_{who}certificate_VERB_timestamp_seconds{{use="server"}}', minute * 60
+        series = {_placed(name_of.replace("VERB", "expires")): at_s + issued.ends}
+        if issued.says_when_it_began:
+            series[_placed(name_of.replace("VERB", "begins"))] = at_s + issued.began
+        expr = f'count(ALERTS{{alertname="{alert}",alertstate="firing",instance="here"}})'
+        samples = [{"labels": "{}", "value": 1}] if issued.fires else []
+        tests.append(
+            {
+                "name": name,
+                "interval": "1m",
+                "input_series": [{"series": key, "values": f"{value}x{minute}"} for key, value in series.items()],
+                "promql_expr_test": [{"expr": expr, "eval_time": f"{minute}m", "exp_samples": samples}],
+            }
+        )
+    file = tmp_path / "certificates.test.yml"
+    file.write_text(yaml.safe_dump({"rule_files": [str(path) for path in FILES], "tests": tests}))
+    done = promtool.run("test", "rules", str(file))
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def _placed(name: str) -> str:
     """The series as one instance exports it."""
     metric, brace, labels = name.partition("{")

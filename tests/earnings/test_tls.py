@@ -16,6 +16,7 @@ from aiohttp import web
 
 from agent.reporting.sinks import http
 from domain import errors
+from earnings import metrics
 from kit import http as kit_http
 from kit import tls
 from tests import certificates, said
@@ -176,10 +177,25 @@ async def test_the_hub_says_when_its_certificates_end(tmp_path: Path, ours: cert
         async with aiohttp.ClientSession(f"http://127.0.0.1:{h.health_port}") as session:
             async with session.get("/metrics") as response:
                 text = await response.text()
-    for use, at_s in context.expiries().items():
-        line = next(row for row in text.splitlines() if f'timestamp_seconds{{use="{use}"}}' in row)
-        assert int(float(line.rpartition(" ")[2])) == at_s
-    assert set(context.expiries()) == {"server", "clients-ca"}
+    shown = {
+        name: int(float(value))
+        for name, _, value in (row.rpartition(" ") for row in text.splitlines())
+        if "{use=" in name
+    }
+    assert shown == {
+        f'stakeside_hub_certificate_{verb}_timestamp_seconds{{use="{use}"}}': at_s
+        for use, term in context.terms().items()
+        for verb, at_s in (("begins", term.begins_s), ("expires", term.ends_s))
+    }
+    assert set(context.terms()) == {"server", "clients-ca"}
+
+
+def test_the_hub_forgets_a_certificate_that_is_no_longer_in_use() -> None:
+    meters, found = metrics.Metrics(), {"server": tls.Term(1, 2), "clients-ca": tls.Term(3, 4)}
+    meters.certificates = lambda: found
+    assert b'use="clients-ca"' in meters.page()
+    del found["clients-ca"]
+    assert b'use="clients-ca"' not in meters.page() and b'use="server"' in meters.page()
 
 
 @asynccontextmanager

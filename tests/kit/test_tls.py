@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
 import shutil
 import ssl
 import subprocess
@@ -35,26 +36,43 @@ def test_a_good_pair_says_its_names_and_its_end(ours: certificates.Authority) ->
 def test_everything_that_ends_is_named_by_its_use(ours: certificates.Authority) -> None:
     files = ours.issue("hub", not_after=certificates.LATER)
     served, asked = tls.server(but(files, ca=ours.ca_file)), tls.client(but(files, ca=ours.ca_file))
-    authority = int(ssl.cert_time_to_seconds(asked._current.get_ca_certs()[0]["notAfter"]))  # type: ignore[arg-type]
-    end = int(certificates.LATER.timestamp())
-    assert authority != end
-    assert tls.expiries(served, None, asked) == {
-        "server": end, "clients-ca": authority, "client": end, "hub-ca": authority,
+    said_ca = asked._current.get_ca_certs()[0]
+    authority = tls.Term(*(int(ssl.cert_time_to_seconds(str(said_ca[key]))) for key in ("notBefore", "notAfter")))
+    own = served.terms()["server"]
+    assert own.ends_s == int(certificates.LATER.timestamp()) != authority.ends_s
+    assert tls.terms(served, None, asked) == {
+        "server": own, "clients-ca": authority, "client": own, "hub-ca": authority,
     }  # fmt: skip
-    assert tls.expiries(tls.server(files), tls.client(tls.Files("hub"))) == {"server": end}
-    assert tls.expiries(None) == {}
+    assert tls.terms(tls.server(files), tls.client(tls.Files("hub"))) == {"server": own}
+    assert tls.terms(None) == {}
+
+
+def test_a_certificate_says_for_how_long_it_was_issued(ours: certificates.Authority) -> None:
+    begins = certificates.NOW - datetime.timedelta(hours=1)
+    files = ours.issue("hub", not_before=begins, not_after=begins + datetime.timedelta(hours=24))
+    term = tls.server(files).terms()["server"]
+    assert (term.begins_s, term.ends_s) == (int(begins.timestamp()), int(begins.timestamp()) + 86_400)
+
+
+def test_of_several_authorities_the_first_to_end_is_told(ours: certificates.Authority, tmp_path: Path) -> None:
+    other = certificates.Authority(tmp_path, "theirs")
+    both = tmp_path / "both.pem"
+    both.write_bytes(ours.ca_file.read_bytes() + other.ca_file.read_bytes())
+    context = tls.server(but(ours.issue("hub"), ca=both))
+    alone = [tls.client(tls.Files("hub", ca=one.ca_file)).terms()["hub-ca"] for one in (ours, other)]
+    assert context.terms()["clients-ca"] == min(alone, key=lambda term: term.ends_s)
 
 
 def test_a_renewed_certificate_is_seen_before_anybody_connects(ours: certificates.Authority) -> None:
     files = ours.issue("hub")
     context = tls.server(files)
-    before = context.expiries()["server"]
+    before = context.terms()["server"].ends_s
     newer = ours.issue("hub-2", not_after=certificates.LATER)
     assert files.certificate and files.key and newer.certificate and newer.key
     shutil.copyfile(newer.certificate, files.certificate)
-    assert context.expiries()["server"] == before  # half replaced: the old one is in force
+    assert context.terms()["server"].ends_s == before  # half replaced: the old one is in force
     shutil.copyfile(newer.key, files.key)
-    assert context.expiries()["server"] == int(certificates.LATER.timestamp()) != before
+    assert context.terms()["server"].ends_s == int(certificates.LATER.timestamp()) != before
 
 
 def test_nothing_older_than_tls_1_2_is_spoken(ours: certificates.Authority) -> None:

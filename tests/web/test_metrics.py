@@ -9,6 +9,7 @@ import pytest
 from prometheus_client import parser
 
 from agent.web import metrics
+from kit import tls
 from tests.web.conftest import World
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -45,11 +46,24 @@ async def test_a_scrape_shows_index_events_streams_and_services(world: World) ->
 
 async def test_a_scrape_says_when_certificates_end(world: World) -> None:
     assert not any("certificate" in name for name in await scrape(world))
-    ends = {"server": 1_800_000_000}
-    world.meters.certificates(lambda: ends)
-    assert (await scrape(world))["stakeside_certificate_expires_timestamp_seconds{use=server}"] == 1_800_000_000
-    ends["server"] += 1
-    assert (await scrape(world))["stakeside_certificate_expires_timestamp_seconds{use=server}"] == 1_800_000_001
+    found = {"server": tls.Term(1_700_000_000, 1_800_000_000), "client": tls.Term(1_700_000_000, 1_700_086_400)}
+    world.meters.certificates(lambda: found)
+    scraped = await scrape(world)
+    assert scraped["stakeside_certificate_expires_timestamp_seconds{use=server}"] == 1_800_000_000
+    assert scraped["stakeside_certificate_begins_timestamp_seconds{use=client}"] == 1_700_000_000
+    found["server"] = tls.Term(1_700_000_001, 1_800_000_001)
+    scraped = await scrape(world)
+    assert scraped["stakeside_certificate_expires_timestamp_seconds{use=server}"] == 1_800_000_001
+    assert scraped["stakeside_certificate_begins_timestamp_seconds{use=server}"] == 1_700_000_001
+
+
+async def test_a_scrape_forgets_a_certificate_that_is_no_longer_in_use(world: World) -> None:
+    found = {"server": tls.Term(1, 2), "client": tls.Term(3, 4)}
+    world.meters.certificates(lambda: found)
+    assert "stakeside_certificate_expires_timestamp_seconds{use=client}" in await scrape(world)
+    del found["client"]
+    left = [name for name in await scrape(world) if "certificate" in name]
+    assert len(left) == 2 and all("use=server" in name for name in left)
 
 
 async def test_a_second_scrape_counts_only_what_is_new(world: World) -> None:
