@@ -74,12 +74,12 @@ async def standing(c: Connection, intent: bytes) -> Inclusion | None:
     return None if row is None else Inclusion(*row)
 
 
-async def put_aside(c: Connection, intent: bytes) -> tuple[int, int]:
-    """How many stand no longer, and when the first of them was seen; 0 where there is none."""
-    query = sa.select(sa.func.count(), sa.func.min(inclusion.c.seen_at_s))
+async def put_aside(c: Connection, intent: bytes) -> tuple[int, int, int]:
+    """How many stand no longer, when the first of them was seen, and when the last was put aside; 0 where there is none."""
+    query = sa.select(sa.func.count(), sa.func.min(inclusion.c.seen_at_s), sa.func.max(inclusion.c.orphaned_at_s))
     row = await c.row(query.where(inclusion.c.intent == intent, inclusion.c.orphaned_at_s.is_not(None)))
     assert row is not None
-    return int(row[0]), int(row[1] or 0)
+    return int(row[0]), int(row[1] or 0), int(row[2] or 0)
 
 
 def _fact(item: Inclusion) -> Inclusion:

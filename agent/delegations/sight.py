@@ -17,6 +17,8 @@ SETTLE_S = 120
 """How long a node may be unable to show what decides (a proof, or a block that it once showed), and how long its answers may change."""
 OFTEN = 3
 """Inclusions of one intent that were put aside, from which on it is no ordinary reorg."""
+LATEST_S = 600
+"""How long at most the next one waits then: twice as long each time, so that answers that change do not fill the book."""
 
 
 class Attempt(msgspec.Struct, frozen=True):
@@ -86,10 +88,11 @@ class Timing(msgspec.Struct, frozen=True):
 
 
 class Aside(msgspec.Struct, frozen=True):
-    """Inclusions that stand no longer: how many, and when the first of them was found."""
+    """Inclusions that stand no longer: how many, when the first of them was found, and when the last was put aside."""
 
     count: int = 0
     since_s: int = 0
+    last_s: int = 0
 
 
 class Settlement(msgspec.Struct, frozen=True):

@@ -12,6 +12,7 @@ reverted, did nothing, was cancelled or lost its nonce is proven by a final bloc
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TypeAlias
 
 import msgspec
@@ -121,10 +122,21 @@ def _follow(view: sight.View) -> tuple[Output, ...]:
     if standing is not None:
         return (*_settle(view, standing), _again(view))
     if seen and (view.state != "needs_operator" or _counts_again(view, seen[0])):
+        if _early(view, outputs):
+            return (*outputs, *_returned(view, left), _again(view))
         return (*outputs, *_include(view, seen[0]), Timer(view.now_s))
     if outputs:
         return (*outputs, *_returned(view, left), _again(view))
     return _waiting(view)
+
+
+def _early(view: sight.View, aside: Sequence[Output]) -> bool:
+    """Whether what is shown is not included yet, because so much that was shown before did not stand. `aside` is what is put aside now."""
+    count = view.aside.count + len(aside)
+    if count < sight.OFTEN:
+        return False
+    wait_s = min(1 << min(count - sight.OFTEN, 16), sight.LATEST_S)
+    return view.now_s < (view.now_s if aside else view.aside.last_s) + wait_s
 
 
 def _changing(view: sight.View, outputs: tuple[Output, ...]) -> tuple[Output, ...]:

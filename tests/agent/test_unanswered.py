@@ -17,7 +17,7 @@ from agent.delegations import sight
 from domain import errors, hashing
 from indexers.chain import proof, wire
 from kit import http, jsonrpc
-from store import attempts
+from store import attempts, inclusions
 from tests.agent import staking_belt
 
 RECEIPT = "eth_getTransactionReceipt"
@@ -189,6 +189,34 @@ async def test_an_inclusion_in_a_block_that_the_books_final_one_contradicts_is_p
             await town.mine()
     assert await desk.way(id) == ["planned", "reserved", "signed", "pending", "included", "pending"]
     assert resent >= 1  # and so it is mined, whatever the node shows of it
+    await desk.until(id, "final_ok")
+
+
+async def test_a_receipt_that_changes_at_every_look_does_not_fill_the_book(
+    town: staking_belt.Town, desk: staking_belt.Desk
+) -> None:
+    (id,) = await sent(town, desk, "a")
+    await town.mine()
+    looks = 0
+
+    def lie(method: str, params: list[Any], said: Json) -> Json:
+        nonlocal looks
+        if method != RECEIPT:
+            return said
+        looks += 1
+        return {"result": said["result"] | {"gasUsed": hex(30_000 + looks % 2)}}
+
+    async with saying(town, desk, lie):
+        for _ in range(100):
+            await desk.clock.advance(1)
+            await desk.confirm.step()
+        assert looks >= 100
+        async with desk.book.read() as c:
+            assert len(await inclusions.of_intent(c, id)) <= 10
+        await desk.clock.advance(sight.SETTLE_S)
+        await desk.run(2)
+        assert "the answers about it change" in (await desk.look(id)).why
+    await desk.clock.advance(sight.LATEST_S)
     await desk.until(id, "final_ok")
 
 

@@ -154,6 +154,19 @@ def test_a_receipt_of_a_block_that_is_not_canonical_includes_nothing() -> None:
         assert [type(output) for output in found] == [tracker.Say, tracker.Timer]
 
 
+def test_what_did_not_stand_again_and_again_is_included_later_and_later() -> None:
+    def after(count: int, later_s: int) -> list[intent.State]:
+        aside = sight.Aside(count, NOW - 9, NOW)
+        return moves(receipts={A: RECEIPT}, counts=USED, aside=aside, now_s=NOW + later_s)
+
+    for count, wait_s in ((3, 1), (4, 2), (9, 64), (30, sight.LATEST_S), (10**9, sight.LATEST_S)):
+        assert after(count, wait_s - 1) == [] and after(count, wait_s) == ["included"]
+    assert after(2, 0) == ["included"]
+    other = msgspec.structs.replace(RECEIPT, gas_used=22_000)
+    found = included(receipts={A: other}, aside=sight.Aside(2, NOW - 9, NOW - 8))
+    assert [type(output) for output in found] == [tracker.Orphan, tracker.Move, tracker.Resend, tracker.Timer]
+
+
 def test_a_receipt_of_another_block_than_the_books_final_one_includes_nothing_and_keeps_nothing() -> None:
     against = sight.Book(10, {10: OTHER}, frozenset())
     (said, _) = tracker.next(view(receipts={A: RECEIPT}, counts=USED, book=against, since_s=NOW))
@@ -262,7 +275,18 @@ def test_answers_that_go_on_changing_are_said_after_a_while_and_followed_all_the
     plain = tracker.next(view(counts=USED, **now))
     for count, later_s, told in ((3, sight.SETTLE_S, True), (3, sight.SETTLE_S - 1, False), (1, sight.SETTLE_S, False)):
         found = tracker.next(view(counts=USED, **now, aside=sight.Aside(count, NOW - later_s)))
-        assert [output for output in found if not isinstance(output, tracker.Say)] == list(plain)
+        followed = [output for output in found if not isinstance(output, tracker.Say)]
+        if (
+            count > 1 and len(plain) > 1 and isinstance(plain[1], tracker.Include)
+        ):  # it waits before it is included again
+            assert [type(output) for output in followed] == [
+                tracker.Orphan,
+                tracker.Move,
+                tracker.Resend,
+                tracker.Timer,
+            ]
+        else:
+            assert followed == list(plain)
         assert [why for why in said(found) if "change" in why] == said(found) and bool(said(found)) == told
 
 
