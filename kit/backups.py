@@ -53,12 +53,13 @@ class Restored(msgspec.Struct, frozen=True):
 
 class Done(msgspec.Struct, frozen=True):
     """A finished restore; `kept` is where the book is that was there before, if any. `untold` is what was expected and the backup does
-    not say: an old one, or a book that has not used a key yet."""
+    not say: an old one, or a book that has not used a key yet. `whose` are the keys that it does say, expected or not."""
 
     restored: Restored
     manifest: Manifest
     kept: str
-    untold: tuple[str, ...] = ()
+    untold: tuple[str, ...]
+    whose: dict[str, frozenset[str]]
 
 
 Also = Callable[[sa.Connection, Restored], Awaitable[None]]
@@ -174,15 +175,16 @@ async def restore(
             raise errors.StoreError(
                 f"the backup is of another {key.replace('_', ' ')}",
                 value=_shown(manifest.facts.get(key, "")),
-                cure=f"the configuration has {_shown(value)}",
+                cure=f"expected is {_shown(value)}, by the settings",
             )
     async with (
         copying.snapshot(f"sqlite:///{file}", kinds) as (kind, source),
         copying.fresh(url, what="restore", force=force) as place,
     ):
 
-        def work() -> Restored:
-            untold.extend(_same_keys(kind.whose(source), keys or {}))
+        def work() -> tuple[Restored, dict[str, frozenset[str]]]:
+            whose = kind.whose(source)
+            untold.extend(_same_keys(whose, keys or {}))
             done = copying.fill(source, place.sync, kind)
             for side in (done.source, done.target):
                 _check(side.whole, bytes.fromhex(manifest.digest), file)
@@ -190,12 +192,12 @@ async def restore(
             number = 1 + sum(1 for key in known if _number(key) is not None)
             found = Restored(number, at_s, manifest.taken_at_s, manifest.digest)
             mark(place.sync, kind, found)
-            return found
+            return found, whose
 
-        restored = await databases.run(work)
+        restored, whose = await databases.run(work)
         if also is not None:
             await also(place.sync, restored)
-    return Done(restored, manifest, place.kept, tuple(untold))
+    return Done(restored, manifest, place.kept, tuple(untold), whose)
 
 
 def _shown(value: str) -> str:
@@ -210,7 +212,7 @@ def _same_keys(found: Mapping[str, frozenset[str]], expect: Mapping[str, frozens
             raise errors.StoreError(
                 f"the backup is of another {name}",
                 value=", ".join(sorted(found[name])),
-                cure=f"the configuration has {', '.join(sorted(keys))}; a key that changed since is changed after the restore",
+                cure=f"expected is {', '.join(sorted(keys))}; a key that changed since is changed after the restore",
             )
     return [name for name in expect if not found.get(name)]
 

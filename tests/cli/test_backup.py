@@ -201,7 +201,8 @@ def test_a_backup_of_another_key_is_refused_and_names_both(
     assert f"another {name}" in said and "0x" + "22" * 20 in said and hashing.hex0x(ours) in said
     assert not (folder / "agent.db").exists()
     assert main.main(["restore", "--reason", "a test", "b1"]) == 0
-    assert "does not say" not in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert f"compared: {name} {hashing.hex0x(ours)}" in told and f"not compared: {name}" not in told
 
 
 def test_what_a_backup_does_not_say_is_said(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -216,7 +217,71 @@ def test_what_a_backup_does_not_say_is_said(folder: Path, capsys: pytest.Capture
         c.execute("UPDATE backup_manifest SET value = ? WHERE key = 'manifest'", (json.dumps(manifest),))
     (folder / "agent.db").unlink()
     assert main.main(["restore", "--reason", "a test", "b"]) == 0
-    assert "the backup does not say: chain_id, genesis, account" in capsys.readouterr().out
+    told = capsys.readouterr().out.splitlines()
+    for name in ("chain id", "genesis", "account"):
+        assert any(line.startswith(f"not compared: {name}") and "the backup does not say" in line for line in told), (
+            told
+        )
+    assert any(line.startswith("compared: deployment 0x") for line in told)
+
+
+@pytest.mark.parametrize(("name", "settings"), [("account", ELSEWHERE), ("attester", ATTESTING)])
+@pytest.mark.parametrize("table", ["gone", "without its key", "with a new key"])
+def test_a_key_that_is_lost_is_compared_by_its_address(
+    name: str, settings: str, table: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lost = b"\x22" * 20
+    asyncio.run(_signed(folder, lost, account=name == "account"))
+    assert main.main(["backup", "--out", "b"]) == 0
+    (folder / "agent.db").unlink()
+    if table == "with a new key":
+        _key(folder / f"{name}.key", 5)
+    (folder / "agent.toml").write_text(AGENT + (settings if table != "gone" else ""))
+    capsys.readouterr()
+    assert main.main(["restore", "--reason", "a test", f"--{name}", "0x" + "33" * 20, "b"]) == 2
+    said = capsys.readouterr().err
+    assert f"another {name}" in said and "0x" + "22" * 20 in said and "0x" + "33" * 20 in said
+    assert not (folder / "agent.db").exists()
+    assert main.main(["restore", "--reason", "a test", f"--{name}", hashing.hex0x(lost), "b"]) == 0
+    assert f"compared: {name} 0x{'22' * 20}, given by --{name}\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["account", "attester"])
+def test_a_key_that_nobody_names_is_said_not_to_be_compared_and_whose_the_backup_is(
+    name: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asyncio.run(_signed(folder, b"\x22" * 20, account=name == "account"))
+    assert main.main(["backup", "--out", "b"]) == 0
+    (folder / "agent.db").unlink()
+    assert main.main(["restore", "--reason", "a test", "b"]) == 0
+    told = capsys.readouterr().out.splitlines()
+    (line,) = [line for line in told if line.startswith(f"not compared: {name}")]
+    assert "0x" + "22" * 20 in line and f"--{name}" in line
+
+
+@pytest.mark.parametrize(("name", "settings"), [("account", ELSEWHERE), ("attester", ATTESTING)])
+def test_a_key_that_cannot_be_read_is_told_to_be_named_by_its_address(
+    name: str, settings: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main.main(["backup", "--out", "b"]) == 0
+    (folder / "agent.db").unlink()
+    (folder / "agent.toml").write_text(AGENT + settings)
+    assert main.main(["restore", "--reason", "a test", "b"]) == 2
+    assert f"--{name}" in capsys.readouterr().err and not (folder / "agent.db").exists()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["--account", "0x12"], ["--attester", "22" * 20], ["--receipt-key", "0x" + "22" * 20], ["--hub", "--account", "0x" + "22" * 20]],
+)  # fmt: skip
+def test_an_expectation_that_could_not_be_compared_is_refused(
+    words: list[str], folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An address that is none, and one that the other kind of book has."""
+    assert main.main(["backup", "--out", "b"]) == 0
+    (folder / "agent.db").unlink()
+    assert main.main(["restore", "--reason", "a test", *words, "b"]) == 2
+    assert words[-2] in capsys.readouterr().err and not (folder / "agent.db").exists()
 
 
 def test_a_backup_of_another_genesis_is_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -243,6 +308,14 @@ def test_a_backup_of_another_hub_is_refused(folder: Path, capsys: pytest.Capture
     said = capsys.readouterr().err
     assert "another receipt key" in said and "0x" + "0" * 39 + "2" in said
     assert not (folder / "hub.db").exists()
+    (folder / "key").unlink()
+    assert main.main(["restore", "--hub", "b"]) == 2
+    assert "--receipt-key" in capsys.readouterr().err
+    assert main.main(["restore", "--hub", "--receipt-key", "0x" + "0" * 39 + "3", "b"]) == 2
+    assert "another receipt key" in capsys.readouterr().err and not (folder / "hub.db").exists()
+    assert main.main(["restore", "--hub", "--receipt-key", "0x" + "0" * 39 + "2", "b"]) == 0
+    told = capsys.readouterr().out
+    assert "compared: receipt key 0x" + "0" * 39 + "2, given by --receipt-key\n" in told
 
 
 def test_a_reason_with_a_token_in_it_is_refused_and_nothing_is_kept(
