@@ -136,7 +136,7 @@ class Account:
             calls.append(("eth_getBlockByNumber", ["finalized", False]))
         asked = len(calls)
         calls += [("eth_getTransactionReceipt", [hashing.hex0x(tx.hash)]) for tx in signed]
-        answers = await self._endpoint.each(calls, msgspec.Raw)
+        answers = await self._each(calls, msgspec.Raw)
         wrong: errors.StakesideError | None = None
         found: dict[bytes, Receipt | None] = {}
         for tx, answer in zip(signed, answers[asked:], strict=True):
@@ -166,7 +166,7 @@ class Account:
         more: list[jsonrpc.Call] = [("eth_getBalance", [self._hex, pinned(head.header.ref)])]
         if final_number is not None:
             more.append(("eth_getTransactionCount", [self._hex, wire.quantity(final_number)]))
-        balance, *counted = await self._endpoint.outcomes(more, str)
+        balance, *counted = await self._each(more, str)
         latest, pending = (_count(_json(raw, str, "eth_getTransactionCount")) for raw in answers[2:4])
         finalized = 0
         if counted and isinstance(counted[0], errors.HistoryUnavailable):
@@ -193,7 +193,7 @@ class Account:
         calls: list[jsonrpc.Call] = [("eth_getBlockByNumber", [wire.quantity(number), False]) for number in wanted]
         wrong: errors.StakesideError | None = None
         found: dict[int, Block] = {}
-        for number, answer in zip(wanted, await self._endpoint.each(calls, msgspec.Raw), strict=True):
+        for number, answer in zip(wanted, await self._each(calls, msgspec.Raw), strict=True):
             try:
                 block = self._block(_result(answer), f"block {number}")
                 if block is not None and block.header.number != number:
@@ -256,6 +256,12 @@ class Account:
             return await self._endpoint.call(*call, str)
         except errors.StakesideError as error:
             return error
+
+    async def _each(self, calls: Sequence[jsonrpc.Call], type_: type[T]) -> list[T | errors.StakesideError]:
+        try:
+            return await self._endpoint.each(calls, type_)
+        except errors.HistoryUnavailable as error:  # said of the whole exchange
+            raise _away(error) from error
 
     async def _one(self, method: str, params: list[Any], type_: type[T]) -> T:
         try:

@@ -15,7 +15,7 @@ from aiohttp import web
 
 from agent.delegations import sight
 from domain import errors, hashing
-from indexers.chain import proof, wire
+from indexers.chain import account, proof, wire
 from kit import http, jsonrpc
 from store import attempts, inclusions
 from tests.agent import staking_belt
@@ -105,6 +105,23 @@ async def test_a_node_that_wants_to_be_asked_less_or_cannot_be_asked_at_all_degr
     await sent(town, desk, "a")
     async with saying(town, desk, lambda method, params, said: {"error": error} if method == RECEIPT else said):
         with pytest.raises(jsonrpc.RpcError):
+            await desk.confirm.step()
+
+
+async def test_a_node_that_refuses_the_whole_exchange_for_lack_of_history_latches_no_service(
+    town: staking_belt.Town, desk: staking_belt.Desk
+) -> None:
+    await sent(town, desk, "a")
+
+    async def refuse(request: web.Request) -> web.Response:
+        error = {"code": 4444, "message": "pruned history unavailable"}
+        return web.json_response({"jsonrpc": "2.0", "id": None, "error": error})
+
+    app = web.Application()
+    app.router.add_post("/", refuse)
+    async with http.serving(app, host="127.0.0.1", port=0) as port:
+        desk.endpoint.url = f"http://127.0.0.1:{port}/"
+        with pytest.raises(account.Away):
             await desk.confirm.step()
 
 
