@@ -8,8 +8,10 @@ clock of its own, and names what it saw. A connection lives for one request: the
 from __future__ import annotations
 
 import asyncio
+import os
+from collections.abc import Callable
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import sqlalchemy as sa
@@ -18,6 +20,7 @@ from sqlalchemy import exc, pool
 from domain import errors
 from kit import columns, databases
 
+T = TypeVar("T")
 TIMEOUT_S = 10.0
 _MAKING = 0x4C454153
 """Agents that find no table make it one after the other."""
@@ -88,6 +91,7 @@ class LeaseTable:
                 "leases are shared through PostgreSQL only", value=parsed.get_backend_name(), cure=_CURE
             )
         self._shown = parsed.render_as_string()
+        self._role = parsed.username
         self._timeout_s = timeout_s
         self._engine = sa.create_engine(
             parsed.set(drivername="postgresql+asyncpg"),
@@ -138,49 +142,87 @@ class LeaseTable:
         await self.renew(chain_id=chain_id, account=account, holder=holder, ttl_s=0, token=token)
 
     async def look(self, *, chain_id: int, account: bytes) -> Other | None:
-        """Who has it; writes nothing, and makes no table."""
-        row = await self._one(_HELD_BY, {"chain_id": chain_id, "account": account}, make=False)
+        """Who has it, from a database that would let us take it: nobody's lease is taken and renewed, and all of it rolled back. Raises
+        Transient that says what this role lacks."""
+        nobody = {"chain_id": chain_id, "account": os.urandom(20), "holder": bytes(32), "ttl_s": 1}
+        prepared = False
+
+        def work() -> tuple[Any, ...] | None:
+            nonlocal prepared
+            with self._engine.connect() as c:
+                c.execute(sa.text("SET LOCAL lock_timeout = '5s'"))
+                self._prepare(c)
+                prepared = True
+                row = c.execute(_HELD_BY, {"chain_id": chain_id, "account": account}).first()
+                first = {"last_token": 0, "ended": -1, "ended_at": None, "mine": True}
+                token = c.execute(_ACQUIRE, {**nobody, **first}).scalar_one()
+                c.execute(_RENEW, {**nobody, "token": token})
+                c.rollback()
+                return None if row is None else tuple(row)
+
+        try:
+            row = await self._answered(work)
+        except _Refused as refused:
+            role = self._role or "ROLE"
+            cure = (
+                f"GRANT SELECT, INSERT, UPDATE ON stakeside_lease TO {role}"
+                if prepared
+                else f"GRANT CREATE ON SCHEMA … TO {role}, or make the table stakeside_lease as the role that owns it"
+            )
+            why = str(refused.value).partition(">: ")[2] or str(refused.value)
+            raise errors.Transient(
+                f"the lease database does not let this role write: {why}",
+                value=self._shown,
+                cure=f"as the owner: {cure}; the address has to be the primary's",
+            ) from None
         return None if row is None else _read(row)
 
     async def _other(self, chain_id: int, account: bytes, holder: bytes) -> Other | None:
         row = await self._one(_HELD_BY, {"chain_id": chain_id, "account": account})
         return None if row is None or row[0] == holder else _read(row)
 
-    async def _one(
-        self, statement: sa.TextClause, params: dict[str, Any], *, make: bool = True
-    ) -> tuple[Any, ...] | None:
+    async def _one(self, statement: sa.TextClause, params: dict[str, Any]) -> tuple[Any, ...] | None:
         """The first row of one statement in a transaction of its own."""
 
         def work() -> tuple[Any, ...] | None:
             with self._engine.begin() as c:
                 if not self._made:
-                    looked = sa.inspect(c)
-                    if not looked.has_table(table.name):
-                        if not make:
-                            return None
-                        c.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MAKING})
-                        metadata.create_all(c)
-                    elif len(looked.get_columns(table.name)) < len(table.columns):
-                        c.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MAKING})
-                        c.execute(sa.text(_ADDED))
+                    self._prepare(c)
                 row = c.execute(statement, params).first()
                 return None if row is None else tuple(row)
 
+        found = await self._answered(work)
+        self._made = True
+        return found
+
+    def _prepare(self, c: sa.Connection) -> None:
+        """The table as it has to be."""
+        looked = sa.inspect(c)
+        if not looked.has_table(table.name):
+            c.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MAKING})
+            metadata.create_all(c)
+        elif len(looked.get_columns(table.name)) < len(table.columns):
+            c.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MAKING})
+            c.execute(sa.text(_ADDED))
+
+    async def _answered(self, work: Callable[[], T]) -> T:
         try:
             async with asyncio.timeout(2 * self._timeout_s):
-                found = await databases.run(work)
+                return await databases.run(work)
         except (TimeoutError, OSError) as error:
             raise errors.Transient(
                 f"the lease database does not answer: {type(error).__name__}", value=self._shown, cure=_CURE
             ) from None
         except errors.StoreError as error:
-            raise errors.Transient(
+            raise _Refused(
                 f"the lease database refuses: {error.what}",
                 value=error.value,
                 cure="check its rights and its table stakeside_lease",
             ) from None
-        self._made = self._made or make
-        return found
+
+
+class _Refused(errors.Transient):
+    """The database is there, and does not do it."""
 
 
 def _read(row: tuple[Any, ...]) -> Other:

@@ -124,6 +124,114 @@ async def test_who_looks_at_a_lease_database_makes_no_table(postgres_server: ser
     await databases.run(engine.dispose)
 
 
+@asynccontextmanager
+async def _role(url: str, name: str, *grants: str) -> AsyncIterator[str]:
+    """The address for a role that has nothing but `grants`."""
+    engine = sa.create_engine(url.replace("postgresql://", "postgresql+asyncpg://"))
+
+    def run(*statements: str) -> None:
+        with engine.begin() as c:
+            for statement in statements:
+                c.execute(sa.text(statement))
+
+    await databases.run(lambda: run(f"CREATE ROLE {name} LOGIN", *(f"{grant} TO {name}" for grant in grants)))
+    try:
+        yield url.replace("stakeside@", f"{name}@")
+    finally:
+        await databases.run(lambda: run(f"DROP OWNED BY {name}", f"DROP ROLE {name}"))
+        await databases.run(engine.dispose)
+
+
+def _of(url: str, name: str) -> base.Leases:
+    return postgres.PostgresLeases(
+        tables.LeaseTable(url), chain_id=1, account=ACCOUNT.address, holder=holder(name), ttl_s=60, clock=runtime.SystemClock()
+    )  # fmt: skip
+
+
+def _looking(url: str) -> base.Leases:
+    return _of(url, "looking")
+
+
+USE = "GRANT USAGE ON SCHEMA public"
+MAY_NOT = {
+    "nothing": ((USE,), "permission denied"),
+    "reads only": ((USE, "GRANT SELECT ON stakeside_lease"), "permission denied"),
+    "adds and cannot renew": ((USE, "GRANT SELECT, INSERT ON stakeside_lease"), "permission denied"),
+    "renews and cannot add": ((USE, "GRANT SELECT, UPDATE ON stakeside_lease"), "permission denied"),
+}
+
+
+@pytest.mark.parametrize(("grants", "why"), MAY_NOT.values(), ids=MAY_NOT)
+async def test_who_looks_with_a_role_that_may_not_write_leases_is_told_what_to_grant(
+    grants: tuple[str, ...],
+    why: str,
+    postgres_server: servers.Server,  # noqa: F811
+) -> None:
+    url = postgres_server.empty()
+    held = await _of(url, "a").acquire()
+    async with _role(url, "weak", *grants) as weak:
+        with pytest.raises(errors.Transient, match=why) as refused:
+            await _looking(weak).look()
+    assert "GRANT SELECT, INSERT, UPDATE ON stakeside_lease TO weak" in refused.value.cure
+    assert (await _of(url, "a").acquire()).token == held.token, "nothing was taken"
+
+
+async def test_who_looks_where_the_table_is_missing_is_told_when_the_role_may_not_make_it(
+    postgres_server: servers.Server,  # noqa: F811
+) -> None:
+    url = postgres_server.empty()
+    async with _role(url, "weak", USE) as weak:
+        with pytest.raises(errors.Transient, match="permission denied for schema") as refused:
+            await _looking(weak).look()
+        assert "GRANT CREATE ON SCHEMA" in refused.value.cure
+    async with _role(url, "maker", USE, "GRANT CREATE ON SCHEMA public") as maker:
+        assert "lets this role write" in await _looking(maker).look()
+    engine = sa.create_engine(url.replace("postgresql://", "postgresql+asyncpg://"))
+    assert await databases.run(lambda: sa.inspect(engine).get_table_names()) == []
+    await databases.run(engine.dispose)
+
+
+async def test_who_looks_at_a_database_that_only_reads_is_told(postgres_server: servers.Server) -> None:  # noqa: F811
+    """As on a replica."""
+    url = postgres_server.empty()
+    await _of(url, "a").acquire()
+    grants = (USE, "GRANT SELECT, INSERT, UPDATE ON stakeside_lease")
+    async with _role(url, "reader", *grants) as reader:
+        assert "lets this role write" in await _looking(reader).look()
+        engine = sa.create_engine(url.replace("postgresql://", "postgresql+asyncpg://"))
+
+        def only_reads() -> None:
+            with engine.begin() as c:
+                c.execute(sa.text("ALTER ROLE reader SET default_transaction_read_only = on"))
+
+        await databases.run(only_reads)
+        await databases.run(engine.dispose)
+        with pytest.raises(errors.Transient, match="read-only transaction") as refused:
+            await _looking(reader).look()
+        assert "primary" in refused.value.cure
+
+
+async def test_who_looks_leaves_no_row_and_a_table_of_before_as_it_is(postgres_server: servers.Server) -> None:  # noqa: F811
+    url = postgres_server.empty()
+    engine = sa.create_engine(url.replace("postgresql://", "postgresql+asyncpg://"))
+
+    def before() -> None:
+        with engine.begin() as c:
+            tables.metadata.create_all(c)
+            c.execute(sa.text("ALTER TABLE stakeside_lease DROP COLUMN grants, DROP COLUMN ttl_s"))
+
+    await databases.run(before)
+    assert "lets this role write" in await _looking(url).look()
+
+    def found() -> tuple[int, int]:
+        with engine.connect() as c:
+            count = c.execute(sa.text("SELECT count(*) FROM stakeside_lease")).scalar_one()
+            return len(sa.inspect(c).get_columns("stakeside_lease")), count
+
+    assert await databases.run(found) == (5, 0)
+    await databases.run(engine.dispose)
+
+
 async def test_a_lease_is_renewed_and_released(make: Make) -> None:
     one, other = make("a"), make("b")
     held = await one.acquire()

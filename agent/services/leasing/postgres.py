@@ -71,9 +71,9 @@ class PostgresLeases:
     async def look(self) -> str:
         found = await self._table.look(chain_id=self._chain_id, account=self._account)
         if found is None:
-            return "the lease database answers; nobody holds the lease"
+            return "the lease database answers and lets this role write; nobody holds the lease"
         until = f"for {found.ttl_s} seconds, until about {found.expires_at:%Y-%m-%d %H:%M:%S %Z}, unless it renews it"
-        return f"the lease database answers; holder {lease.shown(found.holder)} has the lease {until}"
+        return f"the lease database answers and lets this role write; holder {lease.shown(found.holder)} has the lease {until}"
 
     def _held(self, found: int | leases.Other, sent: float) -> base.Held:
         if isinstance(found, leases.Other):
