@@ -254,7 +254,7 @@ class Agent:
             receipts=self.looked.receipts,
             canonical={} if blind else {block.number: block.hash for block in self.chain.blocks},
             counts=self.looked.counts,
-            book=self.book(),
+            book=self.book(row.standing),
             timing=TIMING,
             now_s=self.now_s,
             cancel=row.cancel,
@@ -337,6 +337,11 @@ class Agent:
         self.book_blocks = list(self.chain.blocks)
         self.book_final = self.chain.final
 
-    def book(self) -> sight.Book:
-        known = [mined.tx.hash for block in self.book_blocks for mined in block.mined if mined.effect is not None]
+    def book(self, standing: sight.Inclusion | None) -> sight.Book:
+        """What stands is held to its own place, unless it reverted: then any log speaks against it."""
+        logged = [(m.tx.hash, block.hash, m.effect) for block in self.book_blocks for m in block.mined]
+        known = [place[0] for place in logged if place[2] is not None]
+        if standing is not None and standing.status == 1:
+            own = (standing.tx_hash, standing.block_hash, standing.effect)
+            known = [hash_ for hash_ in known if hash_ != standing.tx_hash or own in logged]
         return sight.Book(self.book_final, {block.number: block.hash for block in self.book_blocks}, frozenset(known))
