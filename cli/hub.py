@@ -60,13 +60,16 @@ def check(args: argparse.Namespace) -> int:
     shown = settings.redacted(loaded)
     passed = all(result.ok for result in results)
     if args.json:
-        told = [{"name": r.name, "ok": r.ok, "detail": r.detail, "advice": r.advice} for r in results]
+        told = [
+            {"name": r.name, "ok": r.ok, "detail": r.detail, "advice": r.advice, "warning": r.warning} for r in results
+        ]
         sys.stdout.write(json.dumps({"ok": passed, "settings": shown, "checks": told}, default=str) + "\n")
         return 0 if passed else 1
     sys.stdout.write("\n".join(["settings", *serving.outline(shown, 1), "", "checks"]) + "\n")
     for result in results:
-        sys.stdout.write(f"  {'ok  ' if result.ok else 'FAIL'} {result.name}: {logs.scrub(result.detail)}\n")
-        if not result.ok and result.advice:
+        word = "FAIL" if not result.ok else "warn" if result.warning else "ok  "
+        sys.stdout.write(f"  {word} {result.name}: {logs.scrub(result.detail)}\n")
+        if result.advice and (result.warning or not result.ok):
             sys.stdout.write(f"       {logs.scrub(result.advice)}\n")
     return 0 if passed else 1
 

@@ -21,10 +21,13 @@ CHECK_S = 10.0
 
 
 class Check(msgspec.Struct, frozen=True):
+    """`warning`: it works, and a person should know what it lets happen; `advice` says what to do."""
+
     name: str
     ok: bool
     detail: str
     advice: str = ""
+    warning: bool = False
 
 
 async def check(loaded: settings.HubSettings) -> list[Check]:
@@ -41,7 +44,7 @@ async def check(loaded: settings.HubSettings) -> list[Check]:
         *done,
         await _try("receipts", _receipts(arguments, places)),
         await _try("consumers", _consumers(arguments)),
-        Check("leases", True, _leases(arguments)),
+        _leases(arguments),
         await _try("book", _book(arguments, places)),
     ]
 
@@ -79,10 +82,18 @@ async def _consumers(arguments: app.Arguments) -> str:
     return f"{len(tokens)} tokens" if arguments.tokens_file is not None else "none: nobody can read statements"
 
 
-def _leases(arguments: app.Arguments) -> str:
+def _leases(arguments: app.Arguments) -> Check:
     if arguments.accounts is None:
-        return "for anybody's account, as long as there is room; leases.accounts would name yours"
-    return f"for {len(arguments.accounts)} accounts"
+        return Check(
+            "leases",
+            True,
+            "for any account that anybody who reaches this hub asks for, as long as there is room",
+            'write [leases] accounts = ["0x…"] with the accounts that your agents delegate from, or accounts = [] when none does',
+            warning=True,
+        )
+    if not arguments.accounts:
+        return Check("leases", True, 'for no account: an agent with submit.lease = "hub" signs nothing')
+    return Check("leases", True, f"for {', '.join(sorted(map(hashing.hex0x, arguments.accounts)))} only")
 
 
 async def _book(arguments: app.Arguments, places: seats.Seats) -> str:

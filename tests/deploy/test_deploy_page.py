@@ -34,6 +34,15 @@ def test_the_settings_of_the_page_load(tmp_path: Path) -> None:
     assert upstream is not None and upstream.ca_file == Path("/run/stakeside/tls/ca.crt")
 
 
+def test_no_hub_that_is_deployed_leases_any_account() -> None:
+    """It lists accounts, and the page tells that they are to be listed."""
+    files = sorted((ROOT / "deploy").rglob("hub.toml"))
+    assert len(files) == 3
+    for file in files:
+        assert tomllib.loads(file.read_text())["leases"] == {"accounts": []}, file
+    assert "leases.accounts" in PAGE.partition("## Compose")[0]
+
+
 def test_every_alert_that_pages_is_in_the_table_and_no_other() -> None:
     rules = [
         rule

@@ -50,6 +50,32 @@ def test_everything_is_tried_and_nothing_is_written(folder: Path, capsys: pytest
     assert {path.name for path in folder.iterdir()} == before
 
 
+def _listed(folder: Path, accounts: str) -> None:
+    file = folder / "hub.toml"
+    file.write_text(file.read_text() + f"[leases]\naccounts = {accounts}\n")
+
+
+def test_a_hub_that_leases_any_account_is_warned_of(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, checks = check(folder, capsys)
+    told = checks["leases"]
+    assert code == 0 and told["ok"] and told["warning"]
+    assert "any account" in told["detail"] and 'accounts = ["0x…"]' in told["advice"]
+    assert main.main(["hub", "check", "--config", str(folder / "hub.toml")]) == 0
+    out = capsys.readouterr().out
+    assert "  warn leases: for any account" in out and 'accounts = ["0x…"]' in out and "  ok   book" in out
+
+
+@pytest.mark.parametrize(
+    ("accounts", "detail"), [("[]", "for no account"), (f'["0x{"ac" * 20}"]', f"for 0x{'ac' * 20} only")]
+)
+def test_whose_leases_a_hub_grants_is_said(
+    accounts: str, detail: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _listed(folder, accounts)
+    told = check(folder, capsys)[1]["leases"]
+    assert told["ok"] and not told["warning"] and detail in told["detail"]
+
+
 def _expired(folder: Path) -> None:
     certificates.Authority(folder, "other").issue("hub", **certificates.PAST)
 
