@@ -89,16 +89,15 @@ async def unsigned(c: Connection, chain_id: int, account: bytes, limit: int) -> 
         later.c.intent == attempt.c.intent, later.c.number > attempt.c.number, later.c.kind == "cancel"
     )
     query = (
-        sa.select(attempt)
+        sa.select(attempt, nonce_slot.c.account)
         .join(nonce_slot, nonce_slot.c.intent == attempt.c.intent)
         .join(progress, progress.c.intent == attempt.c.intent)
         .outerjoin(signed_tx, _same_attempt())
-        .where(nonce_slot.c.chain_id == chain_id, nonce_slot.c.account == account, signed_tx.c.hash.is_(None))
-        .where(progress.c.state.not_in(sorted(domain_intent.FINAL)), ~given_up)
-        .order_by(nonce_slot.c.nonce, attempt.c.number)
-        .limit(limit)
+        .where(progress.c.state.in_(sorted(domain_intent.HOLDING)), signed_tx.c.hash.is_(None), ~given_up)
     )
-    return [_attempt(row) for row in await c.rows(query)]
+    # The account is compared here: a database that is told it would go through all of its slots.
+    rows = [row for row in await c.rows(query) if (row.chain_id, row.account) == (chain_id, account)]
+    return [_attempt(row) for row in sorted(rows, key=lambda row: (row.nonce, row.number))[:limit]]
 
 
 async def save_signed(

@@ -80,19 +80,15 @@ async def _holding(c: Connection, chain_id: int, account: bytes, what: AnySelect
     return [row for row in await c.rows(query) if (row.on_chain, row.of_account) == (chain_id, account)]
 
 
-async def unsent(c: Connection, chain_id: int, account: bytes, limit: int) -> list[bytes]:
-    """Hashes that are signed for an open intent and were never sent, lowest nonce first, newest attempt first."""
-    query = (
-        sa.select(signed_tx.c.hash)
-        .join(nonce_slot, nonce_slot.c.intent == signed_tx.c.intent)
-        .join(progress, progress.c.intent == signed_tx.c.intent)
-        .outerjoin(broadcast, broadcast.c.hash == signed_tx.c.hash)
-        .where(nonce_slot.c.chain_id == chain_id, nonce_slot.c.account == account, broadcast.c.hash.is_(None))
-        .where(progress.c.state.in_(sorted(domain_intent.HOLDING)))
-        .order_by(nonce_slot.c.nonce, signed_tx.c.number.desc())
-        .limit(limit)
+async def unsent(c: Connection, chain_id: int, account: bytes) -> list[bytes]:
+    """Hashes that are signed for an open intent and were never sent, lowest nonce first, newest attempt first. As many as are open at most,
+    times their attempts."""
+    query = sa.select(signed_tx.c.hash, signed_tx.c.number, nonce_slot.c.nonce).join_from(
+        nonce_slot, signed_tx, signed_tx.c.intent == nonce_slot.c.intent
     )
-    return [row.hash for row in await c.rows(query)]
+    query = query.outerjoin(broadcast, broadcast.c.hash == signed_tx.c.hash).where(broadcast.c.hash.is_(None))
+    rows = await _holding(c, chain_id, account, query)
+    return [row.hash for row in sorted(rows, key=lambda row: (row.nonce, -row.number))]
 
 
 async def logs_of(

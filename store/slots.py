@@ -54,11 +54,12 @@ async def highest(c: Connection, chain_id: int, account: bytes) -> int | None:
 async def open(c: Connection, chain_id: int, account: bytes) -> list[Slot]:
     """Slots of intents that are not final, lowest nonce first."""
     query = _select().join(progress, progress.c.intent == nonce_slot.c.intent)
-    query = query.where(
-        nonce_slot.c.chain_id == chain_id, nonce_slot.c.account == account,
-        progress.c.state.not_in(sorted(domain_intent.FINAL)),
-    )  # fmt: skip
-    return [Slot(*row) for row in await c.rows(query.order_by(nonce_slot.c.nonce))]
+    rows = await c.rows(query.where(progress.c.state.in_(sorted(domain_intent.HOLDING))))
+    # The account is compared here: a database that is told it would go through all of its slots.
+    found = [Slot(*row) for row in rows]
+    return sorted(
+        (slot for slot in found if (slot.chain_id, slot.account) == (chain_id, account)), key=lambda slot: slot.nonce
+    )
 
 
 async def holding(c: Connection) -> dict[bytes, int]:
@@ -70,14 +71,12 @@ async def holding(c: Connection) -> dict[bytes, int]:
 
 async def highest_fence(c: Connection, chain_id: int, account: bytes) -> int:
     """The highest lease token that anything of the account was reserved or signed under; 0 at first."""
+    # Tokens never fall from one slot to the next: `check_fence` guards each. Signatures of bumps come late, so theirs are looked for by size.
     of_account = (nonce_slot.c.chain_id == chain_id, nonce_slot.c.account == account)
-    reserved = await c.scalar(sa.select(sa.func.max(nonce_slot.c.fence)).where(*of_account))
-    signed = await c.scalar(
-        sa.select(sa.func.max(signed_tx.c.fence))
-        .join(nonce_slot, nonce_slot.c.intent == signed_tx.c.intent)
-        .where(*of_account)
-    )
-    return max(int(reserved or 0), int(signed or 0))
+    newest = sa.select(nonce_slot.c.fence).where(*of_account).order_by(nonce_slot.c.nonce.desc()).limit(1)
+    own = sa.exists().where(nonce_slot.c.intent == signed_tx.c.intent, *of_account)
+    signed = sa.select(signed_tx.c.fence).where(own).order_by(signed_tx.c.fence.desc()).limit(1)
+    return max([int(await c.scalar(query) or 0) for query in (newest, signed)])
 
 
 async def check_fence(c: Connection, *, chain_id: int, account: bytes, fence: int) -> None:

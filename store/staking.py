@@ -181,6 +181,7 @@ signed_tx = sa.Table(
     sa.UniqueConstraint("hash"),
     # What inclusions refer to: none can name an attempt and another one's hash.
     sa.UniqueConstraint("intent", "number", "hash"),
+    sa.Index("ix_signed_tx_fence", "fence"),
     sa.ForeignKeyConstraint(["intent", "number"], ["attempt.intent", "attempt.number"]),
     **KEYED,
 )

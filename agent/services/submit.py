@@ -246,15 +246,12 @@ class SubmitService:
     async def _send_all(self) -> bool:
         """Nothing is sent that is not read back from the book. True when anything was sent."""
         async with self._the.book.read() as c:
-            hashes = await outstanding.unsent(c, self._the.chain_id, self._the.address, BATCH)
-            asked = self._the.again.take(BATCH - len(hashes))
-            hashes += [tx_hash for tx_hash in asked if tx_hash not in hashes]
             leaving: list[Leaving] = []
-            for tx_hash in hashes:
-                id = await attempts.owner(c, tx_hash)
-                if id is not None and not self._refused.aside(id):
-                    with self._refused.one(id):
-                        leaving += await self._leaving(c, tx_hash)
+            for tx_hash in await outstanding.unsent(c, self._the.chain_id, self._the.address):
+                leaving += await self._leaving(c, tx_hash) if len(leaving) < BATCH else []
+            chosen = {one.signed.hash for one in leaving}
+            for tx_hash in self._the.again.take(BATCH - len(leaving)):
+                leaving += await self._leaving(c, tx_hash) if tx_hash not in chosen else []
         await self._refused.tell()
         if not leaving:
             return False
@@ -275,15 +272,20 @@ class SubmitService:
         return True
 
     async def _leaving(self, c: book.Connection, tx_hash: bytes) -> list[Leaving]:
-        """Nothing when it never left, and a person wants it cancelled: then only the cancel leaves."""
-        item = await attempts.by_hash(c, tx_hash)
-        if item is None:
+        """Nothing when it never left, and a person wants it cancelled: then only the cancel leaves. Nothing of what is put aside either."""
+        id = await attempts.owner(c, tx_hash)
+        if id is None or self._refused.aside(id):
             return []
-        kind = (await attempts.of_intent(c, item.intent))[item.number].kind
-        if kind != "cancel" and await commands.cancelled(c, item.intent) is not None:
-            if tx_hash not in {row.hash for row in await attempts.broadcasts(c, item.intent)}:
+        with self._refused.one(id):
+            item = await attempts.by_hash(c, tx_hash)
+            if item is None:
                 return []
-        return [Leaving(item, kind)]
+            kind = (await attempts.of_intent(c, id))[item.number].kind
+            if kind != "cancel" and await commands.cancelled(c, id) is not None:
+                if tx_hash not in {row.hash for row in await attempts.broadcasts(c, id)}:
+                    return []
+            return [Leaving(item, kind)]
+        return []
 
     async def _mark(self, c: book.Connection, item: attempts.SignedTx, hint: str) -> None:
         now = self._the.now()

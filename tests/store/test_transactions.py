@@ -424,6 +424,9 @@ async def test_what_a_reservation_asks_of_the_book_reads_no_more_than_what_is_op
                 await reservations.in_flight(c, belt.CHAIN, belt.ACCOUNT)
                 await outstanding.originals(c, belt.CHAIN, belt.ACCOUNT)
                 await outstanding.height(c, belt.CHAIN, belt.ACCOUNT)
+                await outstanding.unsent(c, belt.CHAIN, belt.ACCOUNT)
+                await attempts.unsigned(c, belt.CHAIN, belt.ACCOUNT, 16)
+                await slots.open(c, belt.CHAIN, belt.ACCOUNT)
             finally:
                 event.remove(sa.Engine, "before_cursor_execute", heard)
     finally:

@@ -1,4 +1,4 @@
-"""What a day has spent is found by its time: three indexes, one of them in place of an earlier one."""
+"""What a day has spent is found by its time, and the newest lease token by its size: four indexes, one of them in place of an earlier one."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ CREATE INDEX ix_inclusion_final ON inclusion (final_at_s)""",
 CREATE INDEX ix_progress_state_changed ON progress (state, changed_at_s)""",
     """\
 DROP INDEX ix_progress_state""",
+    """\
+CREATE INDEX ix_signed_tx_fence ON signed_tx (fence)""",
 )
 
 
