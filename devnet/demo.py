@@ -8,12 +8,14 @@ receipts, leaves with contract views, receipts are recovered by eth_account, and
 from __future__ import annotations
 
 import asyncio
+import bisect
 import contextlib
 import json
+import re
 import shutil
 import sqlite3
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,7 @@ SLOTS = 11
 DEADLINE_S = 60.0
 LOOK_S = 0.05
 MARKER = ".stakeside-demo"
+STYLE = re.compile(r'<link rel="stylesheet" href="([^"]+)">')
 STEPS = 35
 """Operations between two turns of the story."""
 ACCOUNTS = 24
@@ -361,10 +364,12 @@ class Demo:
         return healed
 
     async def _verify(self) -> list[str]:
-        """The newest sealed statement, as a file, through the independent verifier."""
+        """The newest sealed statement with logs in it, as a file, through the independent verifier."""
         self.statement = self.options.folder / "statement.json"
-        settings = self.agents[0].folder / "agent.toml"
-        await self.fleet.run("agent", "export", "--config", str(settings), "--out", str(self.statement))
+        settings, book = self.agents[0].folder / "agent.toml", books.Book(self.agents[0].book)
+        chosen = newest_with_logs(book.frames()[: self.view.sealed], [row.number for row in book.rows(last=self.head)])
+        named = ("--sequence", str(chosen), "--out", str(self.statement))
+        await self.fleet.run("agent", "export", "--config", str(settings), *named)
         file = str(self.statement)
         wrong: list[str] = []
         for options in ((), ("--rpc", self.node.url), ("--rpc", self.node.url, "--full")):
@@ -376,10 +381,11 @@ class Demo:
     async def _keep_page(self) -> None:
         """The status page as it was at the end, for when nobody listens any more."""
         answer = await self.agents[0].get("/")
-        style = await self.agents[0].get("/style.css")
-        if answer is not None and style is not None:
-            page = str(answer[1]).replace("</head>", f"<style>{style[1]}</style></head>", 1)
-            (self.options.folder / "status.html").write_text(page)
+        named = None if answer is None else STYLE.search(str(answer[1]))
+        style = None if named is None else await self.agents[0].get(named[1])
+        if answer is None or style is None or (answer[0], style[0]) != (200, 200):
+            raise errors.StakesideError("the status page or its style is not there", value=self.agents[0].url)
+        (self.options.folder / "status.html").write_text(alone(str(answer[1]), str(style[1])))
 
     async def _sealed(self, expected: int) -> bool:
         answer = await self.hub.get("/v1/streams", token=self.hub.token)
@@ -424,6 +430,18 @@ def clear(folder: Path) -> None:
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / MARKER).write_text("stakeside demo empties this folder at every start\n")
+
+
+def newest_with_logs(frames: Sequence[books.Frame], heights: Iterable[int]) -> int:
+    """The sequence of the last frame in which there is a log of these heights; of the very last one if none has any. `frames` ascend."""
+    held = {bisect.bisect_left(frames, height, key=lambda frame: frame.to_position) for height in heights}
+    return max((frames[at].sequence for at in held if at < len(frames)), default=frames[-1].sequence)
+
+
+def alone(page: str, style: str) -> str:
+    """A page that needs nothing but itself: its style is in it, and its script is gone, for there is nobody to ask."""
+    styled = STYLE.sub(lambda _: f"<style>{style}</style>", page, count=1)
+    return re.sub(r"<script src=[^>]*></script>", "", styled)
 
 
 def plant(book: Path) -> None:

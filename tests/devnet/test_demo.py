@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from devnet import demo
+from agent.web import pages
+from agent.web.pages import markup
+from devnet import books, demo
 from domain import errors
 
 
@@ -53,3 +55,21 @@ def test_planting_changes_exactly_one_row(tmp_path: Path) -> None:
     with sqlite3.connect(book) as connection:
         found = connection.execute("select * from log order by number").fetchall()
     assert [a != b for a, b in zip(rows, found, strict=True)] == [True, False, False]
+
+
+def test_the_kept_page_holds_its_style_and_no_script() -> None:
+    page = markup.shell(title="Overview", name="agent-1", body="<h1>Ready</h1>", session=None, path="/")
+    named = demo.STYLE.search(page)
+    assert named is not None and named[1] == pages.STYLE_PATH
+    kept = demo.alone(page, pages.STYLE)
+    assert "<h1>Ready</h1>" in kept and "main { padding-block" in kept
+    assert "<script" not in kept and "/assets/" not in kept
+
+
+@pytest.mark.parametrize(
+    ("heights", "chosen"),
+    [((3, 12, 20), 1), ((3, 21), 2), ((1,), 0), ((), 2), ((10,), 0), ((11,), 1), ((31, 5), 0)],
+)
+def test_the_statement_to_verify_is_the_newest_one_with_logs(heights: tuple[int, ...], chosen: int) -> None:
+    frames = [books.Frame(n, 0, bytes(32), 10 * n + 10, bytes(32), "closed") for n in range(3)]
+    assert demo.newest_with_logs(frames, heights) == chosen
