@@ -60,6 +60,7 @@ def assemble(loaded: settings.AgentSettings) -> Parts:
         source = manifest.load(section.manifest, network=section.network)
         manifests.append(source)
         plans += [_plan(document, document.stream(name), source) for name in section.streams]
+    staking.known(loaded, manifests)
     chains = {source.chain_id for source in manifests}
     if len(chains) != 1:
         raise errors.BadConfig("one agent indexes one chain", value=sorted(chains), cure="run one agent for each chain")

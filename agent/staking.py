@@ -21,7 +21,7 @@ from config import settings
 from domain import deployment, errors, intent
 from domain import lease as domain_lease
 from indexers.chain import account
-from indexers.protocols import manifest, planner
+from indexers.protocols import grammar, manifest, planner
 from kit import jsonrpc, runtime
 from signers import base, checks, registry
 from store import book, leases, slots
@@ -53,6 +53,24 @@ def rules_of(loaded: settings.AgentSettings, *, chain_id: int, account: bytes) -
     if loaded.policy is None or loaded.submit is None:
         raise errors.BadConfig("[delegator] without [policy]", cure="say what the agent may do with the account")
     return policy.build(loaded.policy, chain_id=chain_id, account=account, approval_ttl_s=loaded.submit.approval_ttl_s)
+
+
+def known(loaded: settings.AgentSettings, manifests: Sequence[manifest.Manifest]) -> None:
+    """Raises BadConfig for a `[[policy.allow]]` whose action its protocol does not have: it would allow nothing, unnoticed. `manifests` in
+    the order of the settings' protocols."""
+    if loaded.policy is None:
+        return
+    actions = {
+        named.name: [call.action.name for call in source.calls]
+        for named, source in zip(loaded.protocols, manifests, strict=True)
+    }
+    for entry in loaded.policy.allow:
+        if entry.action not in actions[entry.protocol]:
+            raise errors.BadConfig(
+                f"policy.allow: protocol {entry.protocol} has no such action",
+                value=entry.action,
+                cure=grammar.nearest(entry.action, actions[entry.protocol]),
+            )
 
 
 async def wire(

@@ -5,6 +5,7 @@ Amounts are decimal digits as text, in wei or the asset's smallest unit: TOML's 
 
 from __future__ import annotations
 
+import difflib
 from typing import Annotated, Literal
 
 import msgspec
@@ -89,8 +90,14 @@ def check(
             raise errors.BadConfig(
                 "policy.allow names a protocol that is not configured",
                 value=entry.protocol,
-                cure=f"use a name of [[protocols]]: {', '.join(protocols)}",
+                cure=_near(entry.protocol, protocols),
             )
+
+
+def _near(name: str, protocols: tuple[str, ...]) -> str:
+    close = difflib.get_close_matches(name, protocols, n=1)
+    meant = f"did you mean {close[0]}? " if close else ""
+    return f"{meant}use a name of [[protocols]]: {', '.join(protocols)}"
 
 
 def _one_writer(submit: SubmitSection, *, hub: bool, store: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -168,3 +169,41 @@ def test_what_is_to_be_sent_again_is_bounded_and_said_once() -> None:
     first = again.take(3)
     assert first == [b"\x00\x00", b"\x01\x00", b"\x02\x00"]
     assert len(again.take(1000)) == delegator.MOST_AGAIN - 3 and again.take(1) == []
+
+
+def _edited(desk: kill.Desk, old: str, new: str) -> settings.AgentSettings:
+    file = desk.agent.folder / "agent.toml"
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new))
+    return _loaded(desk)
+
+
+async def test_an_action_that_no_manifest_has_is_refused_by_check_and_run_with_the_nearest_name(
+    desk: kill.Desk,
+) -> None:
+    loaded = _edited(desk, 'action = "delegate"', 'action = "delgate"')
+    found = await checks.check(loaded)
+    assert any(not line.ok and "did you mean delegate?" in line.advice for line in found)
+    with pytest.raises(errors.BadConfig, match=r"no such action.*delgate.*did you mean delegate\?"):
+        await app.run(loaded, stop=asyncio.Event(), ready=lambda _: None)
+
+
+async def test_an_action_must_be_one_of_its_own_protocol_whatever_the_other_ones_have(desk: kill.Desk) -> None:
+    folder = desk.agent.folder
+    text = (Path(__file__).parents[2] / "config" / "protocols" / "devnet.toml").read_text()
+    less = re.sub(r'\[\[actions\]\]\nname = "claim"\n(?:(?!\[\[).*\n)*', "", text)
+    assert less != text
+    (folder / "less.toml").write_text(less)
+    _without(desk, "policy.allow")
+    bare = (folder / "agent.toml").read_text()
+    for protocol, action in (("devnet", "claim"), ("less", "delegate"), ("less", "claim")):
+        (folder / "agent.toml").write_text(
+            f'{bare}\n[[protocols]]\nname = "less"\nmanifest = "less.toml"\nnetwork = "devnet"\n'
+            f'[[policy.allow]]\nprotocol = "{protocol}"\naction = "{action}"\n'
+        )
+        if (protocol, action) == ("less", "claim"):
+            with pytest.raises(errors.BadConfig, match=r"protocol less has no such action.*claim"):
+                app.assemble(_loaded(desk))
+        else:
+            app.assemble(_loaded(desk))

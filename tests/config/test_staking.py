@@ -132,3 +132,8 @@ def test_a_key_in_the_settings_themselves_is_refused(tmp_path: Path) -> None:
     with pytest.raises(errors.BadConfig, match="would hold a secret") as caught:
         load(tmp_path, WHOLE.replace("password_fd = 3", 'password = "canary"'))
     assert "canary" not in str(caught.value)
+
+
+def test_a_misspelt_protocol_of_an_allow_list_is_refused_with_the_nearest_name(tmp_path: Path) -> None:
+    with pytest.raises(errors.BadConfig, match=r"did you mean devnet\?"):
+        load(tmp_path, WHOLE.replace('protocol = "devnet"\naction', 'protocol = "devnt"\naction'))
