@@ -181,7 +181,8 @@ async def adopted(c: Connection, gap_id: int) -> Command | None:
 async def propose(
     c: Connection, wanted: domain_intent.Intent, *, by: str, reason: str, at_s: float, expires_at_s: float
 ) -> Done | Refused:
-    """Refused as `conflict` when the key is bound to another payload; not fresh when this very intent is there."""
+    """Refused as `conflict` when the key is bound to another payload; not fresh when this very intent is there. Refused as `restored` while
+    nobody accepted a restored book: it may have forgotten that the key was served."""
     if (refused := reason_refused(reason)) is not None:
         return refused
     if not 1 <= len(wanted.key) <= intents.LONGEST_KEY or not wanted.key.isprintable():
@@ -189,6 +190,13 @@ async def propose(
     if expires_at_s <= at_s:
         return Refused("bad-expiry", "the intent would have expired before it began")
     subject = hashing.hex0x(wanted.id)
+    known = await intents.by_key(c, wanted.chain_id, wanted.account, wanted.key)
+    if known is None and await backup.restored(c) is not None:
+        return Refused(
+            "restored",
+            "this book was restored from a backup and nobody has accepted it yet: what was asked for since that backup may be done without being "
+            "in it. Accept it first, and use a key from before only where the chain shows that nothing came of it",
+        )
     try:
         _, created = await intents.put(c, wanted, proposer=by, reason=reason, at_s=at_s, expires_at_s=expires_at_s)
     except intents.Conflict as error:

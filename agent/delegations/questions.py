@@ -39,12 +39,14 @@ Question: TypeAlias = Link | Mined | Taken
 
 
 class Proven(msgspec.Struct, frozen=True):
-    """By this block; it counts while the book has it as final. `known` are the hashes that `why` names."""
+    """By this block; it counts while the book has it as final. `known` are the hashes that `why` names. `same`: what took the nonce makes the
+    very call that the intent wants."""
 
     number: int
     hash: bytes
     why: str
     known: tuple[bytes, ...] = ()
+    same: bool = False
 
 
 class Contradicted(msgspec.Struct, frozen=True):

@@ -343,6 +343,12 @@ def _superseded(view: sight.View, counts: sight.Counts) -> tuple[Output, ...]:
                 why = f"{why}, and it may be this book's own, forgotten with the backup; {view.proof.why}"
                 moved = [] if view.state == "needs_operator" else [Move("needs_operator", why, view.proof.known)]
                 return (*moved, _again(view))
+            if view.proof.same:
+                # Whoever proposes it again does it twice: that is for a person to see first.
+                why = f"{why}, and makes the very call that was wanted, so it may be done already; {view.proof.why}"
+                alone = view.state == "needs_operator"
+                moved = [] if alone else [Move("needs_operator", why, view.proof.known), Alarm(FOREIGN, why)]
+                return (*moved, _again(view))
             return (Move("superseded", f"{why}; {view.proof.why}", view.proof.known), Alarm(FOREIGN, why))
         case questions.Contradicted() | questions.Unavailable():
             found = _unproven(view, view.proof, f"nonce {view.nonce} is not another's: ", latch=FOREIGN)

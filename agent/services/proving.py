@@ -10,6 +10,8 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
+import msgspec
+
 from agent.delegations import questions
 from agent.services import delegator, following, proofs
 from domain import chain, hashing
@@ -164,7 +166,10 @@ class Prover:
                 "authorization may have used it, or the node has dropped the state that the search needs"
             )
         index, other = taken
-        return _proven(body.header, f"transaction {index}, {hashing.hex0x(other.hash)}", other.hash)
+        proven = _proven(body.header, f"transaction {index}, {hashing.hex0x(other.hash)}", other.hash)
+        wanted = one.frozen[0].unsigned
+        same = (other.to, other.value, other.data) == (wanted.to, wanted.value, wanted.data)
+        return msgspec.structs.replace(proven, same=same)
 
     async def _search(
         self, one: following.Open, standing: account.Standing

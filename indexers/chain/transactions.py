@@ -57,12 +57,16 @@ class Wire(msgspec.Struct, frozen=True):
 
 
 class Transaction(msgspec.Struct, frozen=True):
-    """`raw` is the canonical encoding, `hash` its name. `digest` and `signature` (r‖s‖v, v 27 or 28) are what `sender` recovers from."""
+    """`raw` is the canonical encoding, `hash` its name. `digest` and `signature` (r‖s‖v, v 27 or 28) are what `sender` recovers from. `to` is
+    None where a contract is created; `value` in wei."""
 
     raw: bytes
     hash: bytes
     kind: int
     nonce: int
+    to: bytes | None
+    value: int
+    data: bytes
     digest: bytes
     signature: bytes
 
@@ -100,6 +104,9 @@ def read(tx: Wire) -> Transaction | Unknown:
         hash=hashing.keccak256(raw),
         kind=kind,
         nonce=_number(tx.nonce, "nonce"),
+        to=None if tx.to is None else hashing.unhex(tx.to, size=20, what="to"),
+        value=_number(tx.value, "value"),
+        data=hashing.unhex(tx.input or "0x", what="input"),
         digest=hashing.keccak256(prefix + rlp.items(signed)),
         signature=hashing.word(r) + hashing.word(s) + bytes([27 + odd]),
     )

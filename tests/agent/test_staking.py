@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from devnet import staking
-from domain import hashing, intent
+from domain import hashing, intent, transaction
+from signers import keys
 from store import attempts, commands, inclusions, latches, reservations
 from tests.agent import staking_belt
 from tests.agent.staking_belt import ETHER, GWEI
@@ -476,6 +478,36 @@ async def test_a_foreign_transaction_on_our_nonce_supersedes_the_intent(
     stored = await desk.until(id, "superseded")
     assert await town.effects() == [] and "submit.nonces" in await desk.latches()
     assert f"transaction 0, {other}" in stored.why, "an auditor finds whose transaction it was"
+    async with desk.book.read() as c:
+        day = await reservations.spent(c, account=staking_belt.ADDRESS, since_s=0)
+    assert day.amount == ETHER, "whoever has the key may have moved as much"
+
+
+async def test_the_same_call_by_another_transaction_is_no_reason_to_propose_it_again(
+    town: staking_belt.Town, tmp_path: Path
+) -> None:
+    """A wallet's "speed up", or a bump that was lost with the database: the stake moved, and the day's cap has to know."""
+    section = staking_belt.limits(max_amount_per_day=str(ETHER))
+    async with staking_belt.desk(town, tmp_path / "same.db", section=section) as desk:
+        await town.client.call("evm_setAutomine", False)
+        id = await desk.propose("a")
+        await desk.until(id, "pending", mine=False)
+        async with desk.book.read() as c:
+            (own,) = await attempts.of_intent(c, id)
+        faster = msgspec.structs.replace(
+            own.unsigned, tip=2 * own.unsigned.tip + GWEI, max_fee=2 * own.unsigned.max_fee + GWEI
+        )
+        signature = await keys.LocalKey(staking_belt.SECRET).sign_digest(faster.digest())
+        await town.client.call("eth_sendRawTransaction", hashing.hex0x(transaction.join(faster, signature)))
+        stored = await desk.until(id, "needs_operator")
+        assert "the very call that was wanted" in stored.why and "submit.nonces" in await desk.latches()
+        assert await town.effects() == [ETHER]
+        await desk.clear("submit.nonces")
+        again = await desk.propose("b")
+        stored = await desk.until(again, "rejected")
+        assert "amount_per_day" in stored.why and await town.effects() == [ETHER]
+        await desk.run(2)
+        assert await desk.state(id) == "needs_operator" and await desk.latches() == [], "it is said once"
 
 
 async def test_the_nonces_of_an_account_that_lived_before_begin_at_what_the_chain_has_mined(

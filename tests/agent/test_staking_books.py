@@ -13,7 +13,7 @@ from kit import backups, copying
 from store import attempts, commands, latches, principals, reservations, settling
 from store import copy as store_copy
 from tests.agent import staking_belt
-from tests.agent.staking_belt import ETHER, GWEI
+from tests.agent.staking_belt import ADDRESS, ETHER, GWEI
 from tests.store import postgres
 
 KINDS = (store_copy.BOOK,)
@@ -50,11 +50,14 @@ async def test_a_restored_book_submits_nothing_until_a_person_has_accepted_it(
         await desk.until(forgotten, "final_ok")
     await backups.restore(tmp_path / "backup.db", f"sqlite:///{tmp_path / 'again.db'}", KINDS, expect={}, at_s=2)
     async with staking_belt.desk(town, tmp_path / "again.db") as desk:
-        later = await desk.propose("c")
+        with pytest.raises(AssertionError, match="nobody has accepted it yet"):
+            await desk.propose("b")  # a client that was never told that it is done
+        with pytest.raises(AssertionError, match="nobody has accepted it yet"):
+            await desk.propose("c")
         await desk.run(3)
-        assert await desk.latches() == ["submit.restored"] and await desk.state(later) == "new"
-        assert await town.count("pending") == 2
+        assert await desk.latches() == ["submit.restored"] and await town.count("pending") == 2
         assert isinstance(await desk.clear("submit.restored"), commands.Done)
+        later = await desk.propose("c")
         await desk.until(later, "final_ok")
         assert (await desk.nonces()).highest == 2 and await desk.latches() == []
         await desk.sound()
@@ -101,8 +104,6 @@ async def test_a_restored_book_bumps_nothing_until_a_person_has_accepted_it(
         await desk.run(3)
         async with desk.book.read() as c:
             assert len(await attempts.of_intent(c, slow)) == 1
-        await desk.propose("c")
-        await desk.run(1)
         assert isinstance(await desk.clear("submit.restored"), commands.Done)
         await desk.clock.advance(desk.delegator.timing.bump_after_s)
         await desk.until(slow, "final_ok")
@@ -139,6 +140,9 @@ async def test_what_a_restored_book_forgot_of_its_own_is_nobodys_before_a_person
             await settling.settle(c, id, outcome="superseded", by="olga", reason="it is the same delegation", at_s=at_s)
         await desk.run(2)
         assert await desk.state(id) == "superseded" and await town.effects() == [ETHER]
+        async with desk.book.read() as c:
+            day = await reservations.spent(c, account=ADDRESS, since_s=0)
+        assert day.amount == ETHER, "what another transaction did on the nonce may be as much"
         await desk.sound()
 
 
