@@ -50,6 +50,11 @@ def register(subparsers: serving.Subparsers[argparse.ArgumentParser]) -> None:
     papers_.add_argument("--agents", type=int, default=3, help="default: 3")
     papers_.add_argument("--k", type=int, help="how many must agree (default: the least that is allowed)")
     papers_.add_argument("--frame-blocks", type=int, default=10, help="blocks of a frame; default: 10")
+    papers_.add_argument(
+        "--treasury",
+        action="store_true",
+        help="write treasury.key too, of an account with coins, and register a validator",
+    )
     papers_.set_defaults(run=papers)
 
     proxy_ = commands.add_parser(
@@ -134,7 +139,10 @@ def papers(args: argparse.Namespace) -> int:
         rpc_url=args.rpc, folder=args.folder, agents=args.agents, k=args.k, frame_blocks=args.frame_blocks
     )
     done = asyncio.run(written)
-    said = {"folder": str(done.folder), "signers": done.signers, "written": done.written}
+    said: dict[str, object] = {"folder": str(done.folder), "signers": done.signers, "written": done.written}
+    if args.treasury:
+        acting = asyncio.run(office.treasury(rpc_url=args.rpc, folder=args.folder))
+        said |= {"treasury": acting.account, "validator": acting.validator}
     sys.stdout.write(json.dumps(said) + "\n")
     return 0
 

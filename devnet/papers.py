@@ -2,6 +2,7 @@
 
     agent-1/ … agent-N/   deployment.toml  attester.key  hub.token
     hub/                  deployment.toml  receipts.key  consumers
+    treasury.key          only where one is wanted
 
 Each role mounts its own folder and sees no other's key. Writing again over papers of the same chain changes nothing, so a fleet can be
 started again; papers of another chain are refused.
@@ -19,11 +20,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import cast
 
-from devnet import documents, fleet, rpc, staking
+from devnet import anvil, documents, fleet, rpc, staking
 from domain import errors
 
 CONSUMER = "devnet"
 """The name under which the agents' token stands in the hub's list of consumers."""
+
+
+TREASURY, VALIDATOR = anvil.ACCOUNTS - 2, 1
+"""Which of the devnet's own accounts: one that no scenario touches, and the first validator of all of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +38,14 @@ class Papers:
     folder: Path
     signers: tuple[str, ...]
     written: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Treasury:
+    """Who can delegate, and to whom."""
+
+    account: str
+    validator: str
 
 
 async def write(*, rpc_url: str, folder: Path, agents: int, k: int | None, frame_blocks: int) -> Papers:
@@ -80,6 +93,21 @@ def _folder(folder: Path, texts: dict[str, str], key: Path, key_name: str) -> No
         file = folder / name
         file.touch(mode=0o600)
         file.write_text(text)
+
+
+async def treasury(*, rpc_url: str, folder: Path) -> Treasury:
+    """Papers must be there. Raises StakesideError where the contract is not."""
+    async with rpc.Rpc(rpc_url) as node:
+        contract = await staking.connect(node, start_block=1)
+        validator = contract.accounts[VALIDATOR]
+        (state,) = await contract.read([("validatorOf", (validator,))])
+        if not state[0]:
+            await contract.do(staking.register_validator(validator, commission_bps=500, metadata="of the papers"))
+    with TemporaryDirectory() as drafts:
+        async with fleet.Fleet(Path(drafts)) as office:
+            key = office.funded_key("treasury", account=TREASURY)
+            _folder(folder, {}, key.file, "treasury.key")
+    return Treasury(key.address, validator)
 
 
 async def _present(node: rpc.Rpc, folder: Path) -> Papers:
