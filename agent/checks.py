@@ -17,7 +17,7 @@ from domain import errors, hashing, transaction
 from indexers.chain import account, outcomes, reader
 from kit import http, jsonrpc, runtime
 from signers import transactions
-from store import intents
+from store import book, intents
 
 CHECK_S = 5.0
 """Longest wait for one connection."""
@@ -73,7 +73,7 @@ async def _check_book(parts: app.Parts) -> str:
     the_book = await app.open_book(parts, read_only=True)
     try:
         async with the_book.read() as c:
-            wrong = await intents.audit(c)
+            wrong, empty = await intents.audit(c), await book.holds_nothing(c)
     finally:
         await the_book.close()
     if wrong:
@@ -82,6 +82,8 @@ async def _check_book(parts: app.Parts) -> str:
             value=wrong[:3],
             cure="submit nothing from this book; keep it, restore a backup, and report it",
         )
+    if empty:
+        return "holds nothing yet"
     return "belongs to this deployment and chain; intents, nonces and signatures agree"
 
 

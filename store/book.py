@@ -13,11 +13,12 @@ from contextlib import asynccontextmanager
 import sqlalchemy as sa
 
 from domain import errors, hashing
-from kit import databases, faults, migrations
+from kit import databases, faults, logs, migrations
 from store import connection, tables
 from store.migrations import HEAD
 
 Connection = connection.Connection
+log = logs.logger()
 
 
 class Book:
@@ -92,10 +93,10 @@ async def open_book(url: str, *, deployment: bytes, chain_id: int, genesis: byte
         if read_only:
             async with book.read() as c:
                 await _check_schema(c, shown=backend.shown)
-                await _check_bound(c, bound)
+                await _check_bound(c, bound, shown=backend.shown)
         else:
             async with book.write() as c:
-                await bring_up(c, bound)
+                await bring_up(c, bound, shown=backend.shown)
     except OSError as error:
         await _abandon(backend, book)
         raise errors.StoreError(
@@ -118,8 +119,9 @@ def bindings(*, deployment: bytes, chain_id: int, genesis: bytes) -> dict[str, s
     return {"deployment": hashing.hex0x(deployment), "chain_id": str(chain_id), "genesis": hashing.hex0x(genesis)}
 
 
-async def bring_up(c: Connection, bound: dict[str, str]) -> None:
-    """The schema as this software has it, created or migrated, and bound. Raises StoreError for another one's book."""
+async def bring_up(c: Connection, bound: dict[str, str], *, shown: str) -> None:
+    """The schema as this software has it, created or migrated, and bound; a book that holds nothing is bound anew. Raises StoreError for another
+    one's book."""
     stored = await c.script(migrations.version)
     if stored is None:
         if await c.script(lambda sync: bool(sa.inspect(sync).get_table_names())):
@@ -130,7 +132,10 @@ async def bring_up(c: Connection, bound: dict[str, str]) -> None:
         return
     if stored != HEAD:
         await c.script(lambda sync: _upgrade(sync, stored))
-    await _check_bound(c, bound)
+    was = await _check_bound(c, bound, shown=shown)
+    if was != bound:
+        await c.script(lambda sync: tables.rebind(sync, bound))
+        log.warning("book.bound_anew", book=shown, was=_short(was), now=_short(bound), why="it held nothing")
 
 
 def _upgrade(sync: sa.Connection, stored: str) -> None:
@@ -153,11 +158,29 @@ async def _check_schema(c: Connection, *, shown: str) -> None:
         )
 
 
-async def _check_bound(c: Connection, bound: dict[str, str]) -> None:
+async def _check_bound(c: Connection, bound: dict[str, str], *, shown: str) -> dict[str, str]:
+    """What the book is the book of. Nothing is lost or mixed up by calling one that holds nothing the book of something else: a start that failed
+    on a wrong setting leaves such a one behind."""
     found = {row.key: row.value for row in await c.rows(sa.select(tables.meta))}
     for key, value in bound.items():
-        if found.get(key) != value:
+        if found.get(key) != value and not (found.keys() == bound.keys() and await holds_nothing(c)):
+            had = _short(found).get(key, "none")
             raise errors.StoreError(
-                f"the book belongs to another {key.replace('_', ' ')}: it has {found.get(key)}, the configuration {value}",
+                f"the book belongs to another {key.replace('_', ' ')}: it has {had}, the configuration {_short(bound)[key]}",
+                value=shown,
                 cure="give each deployment and chain a book of its own, or correct the configuration",
             )
+    return {key: found[key] for key in bound}
+
+
+async def holds_nothing(c: Connection) -> bool:
+    """Whether there is no row in it but those that say what it is the book of."""
+    for table in tables.metadata.tables.values():
+        if table is not tables.meta and await c.rows(sa.select(sa.literal(1)).select_from(table).limit(1)):
+            return False
+    return True
+
+
+def _short(bound: dict[str, str]) -> dict[str, str]:
+    """For messages, from which whole hashes are withheld since keys look the same."""
+    return {key: f"{value[:10]}…" if len(value) == 66 else value for key, value in bound.items()}

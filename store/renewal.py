@@ -78,7 +78,7 @@ async def _in_schema(
         async with old.read() as source, databases.transaction(engine) as sync:
             target = Connection(sync)
             kept = await databases.run(lambda: backend.set_aside(sync, before="reindex"))
-            await book.bring_up(target, bound)
+            await book.bring_up(target, bound, shown=backend.shown)
             counts, latched = await _carry_over(source, target, clear=clear, at_s=at_s)
             _point("before_swap")
             await target.commit()

@@ -424,3 +424,13 @@ def create(connection: sa.Connection) -> None:
     metadata.create_all(connection, checkfirst=False)
     for text in beside(connection.dialect.name):
         connection.exec_driver_sql(text)
+
+
+def rebind(connection: sa.Connection, bound: dict[str, str]) -> None:
+    """Change what the book is the book of: only for one that holds nothing, which the caller has looked at in the same transaction."""
+    dialect = connection.dialect.name
+    guard = next(text for text in _guards(meta, (), dialect) if text.startswith("CREATE TRIGGER meta_no_update "))
+    connection.exec_driver_sql("DROP TRIGGER meta_no_update" + (" ON meta" if dialect == "postgresql" else ""))
+    for key, value in bound.items():
+        connection.execute(meta.update().where(meta.c.key == key).values(value=value))
+    connection.exec_driver_sql(guard)

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -15,9 +16,10 @@ import sqlalchemy as sa
 
 from domain import errors
 from kit import databases
-from store import blocks, cursors, logs, tally
-from store.book import Book
-from tests.store import factory
+from kit import logs as kit_logs
+from store import blocks, cursors, latches, logs, principals, tally
+from store.book import Book, Connection
+from tests.store import belt, factory
 
 ROOT = Path(__file__).parents[2]
 WAIT_S = 60
@@ -115,23 +117,71 @@ async def test_reading_what_is_not_there_says_so(tmp_path: Path) -> None:
     assert not (tmp_path / "none.db").exists()
 
 
+async def _a_block(c: Connection) -> None:
+    await blocks.insert(c, [factory.header(1)], proof="receipts")
+
+
+async def _a_latch(c: Connection) -> None:
+    await latches.set(c, "finality", reason="seen", at_s=1)
+
+
+async def _a_principal(c: Connection) -> None:
+    await principals.add(c, "root", ["admin"], b"\x01" * 32, by="root", reason="joins", at_s=10)
+
+
+async def _an_intent(c: Connection) -> None:
+    await belt.propose(c)
+
+
+@pytest.mark.parametrize("held", [_a_block, _a_latch, _a_principal, _an_intent])
 @pytest.mark.parametrize(
     ("changes", "both"),
     [
-        ({"deployment": b"\xd1" * 32}, ("0x" + "d0" * 32, "0x" + "d1" * 32)),
+        ({"deployment": b"\xd1" * 32}, ("0xd0d0d0d0…", "0xd1d1d1d1…")),
         ({"chain_id": 1}, ("31337", "1")),
-        ({"genesis": b"\x9f" * 32}, ("0x" + "9e" * 32, "0x" + "9f" * 32)),
+        ({"genesis": b"\x9f" * 32}, ("0x9e9e9e9e…", "0x9f9f9f9f…")),
     ],
 )
-@pytest.mark.parametrize("read_only", [False, True])
-async def test_a_book_of_another_deployment_is_refused_with_both_values(
-    url: str, changes: dict[str, object], both: tuple[str, str], read_only: bool
+async def test_a_book_of_another_deployment_that_holds_anything_is_refused_with_both_values_and_its_place(
+    url: str, changes: dict[str, object], both: tuple[str, str], held: Callable[[Connection], Awaitable[None]]
 ) -> None:
+    opened = await factory.open_book(url)
+    async with opened.write() as c:
+        await held(c)
+    await opened.close()
+    for read_only in (False, True):
+        with pytest.raises(errors.StoreError, match="belongs to another") as caught:
+            await factory.open_book(url, read_only=read_only, **changes)
+        shown = kit_logs.scrub(str(caught.value))
+        assert (
+            all(value in shown for value in both) and kit_logs.scrub(opened.shown) in shown and "withheld" not in shown
+        )
     await (await factory.open_book(url)).close()
-    with pytest.raises(errors.StoreError) as caught:
-        await factory.open_book(url, read_only=read_only, **changes)
-    assert all(value in str(caught.value) for value in both)
+
+
+async def test_a_book_that_holds_nothing_is_bound_anew_and_guarded_as_before(url: str) -> None:
+    changes: dict[str, object] = {"deployment": b"\xd1" * 32, "chain_id": 1, "genesis": b"\x9f" * 32}
     await (await factory.open_book(url)).close()
+    await (await factory.open_book(url, read_only=True, **changes)).close()
+    opened = await factory.open_book(url, **changes)
+    with pytest.raises(errors.StoreError, match="append-only"):
+        async with opened.write() as c:
+            await c.change(sa.text("UPDATE meta SET value = '2' WHERE key = 'chain_id'"))
+    async with opened.write() as c:
+        await _a_block(c)
+    await opened.close()
+    with pytest.raises(errors.StoreError, match="belongs to another deployment"):
+        await factory.open_book(url)
+    await (await factory.open_book(url, **changes)).close()
+
+
+async def test_a_restored_book_is_not_bound_anew_even_when_it_holds_nothing(url: str) -> None:
+    opened = await factory.open_book(url)
+    async with opened.write() as c:
+        await c.change(sa.text("INSERT INTO meta (key, value) VALUES ('restored.1', 'from a backup')"))
+    await opened.close()
+    with pytest.raises(errors.StoreError, match="belongs to another chain id"):
+        await factory.open_book(url, chain_id=1)
 
 
 @pytest.mark.parametrize("address", ["mysql://x/y", "sqlite://", "nonsense", "sqlite:///:memory:"])
