@@ -165,7 +165,7 @@ async def _in_file(backend: databases.SQLite, *, what: str, force: bool) -> Asyn
     try:
         there = path.exists() or files.left_behind(path)
         if there and not force:
-            raise _occupied(backend.shown)
+            raise _occupied(backend.shown, what=what)
         files.sweep(made)
         engine = databases.SQLite(made).maker()
         try:
@@ -205,7 +205,7 @@ async def _in_schema(backend: databases.PostgreSQL, *, what: str, force: bool) -
                 if books.is_empty(sync):
                     return
                 if not force:
-                    raise _occupied(backend.shown)
+                    raise _occupied(backend.shown, what=what)
                 refuse_others(backend, sync)
                 place.kept = backend.set_aside(sync, before=what)
 
@@ -219,10 +219,11 @@ async def _in_schema(backend: databases.PostgreSQL, *, what: str, force: bool) -
         await databases.run(engine.dispose)
 
 
-def _occupied(shown: str) -> errors.StoreError:
-    return errors.StoreError(
-        "there is something already", value=shown, cure="name an empty database, or a file that does not exist"
-    )
+def _occupied(shown: str, *, what: str) -> errors.StoreError:
+    """A restore's place is named by the settings, so it is told how to take it."""
+    aside = "see that it is the book to be replaced; --force keeps it under another name (….before-restore-1) and takes its place"
+    other = "name an empty database, or a file that does not exist"
+    return errors.StoreError("there is something already", value=shown, cure=aside if what == "restore" else other)
 
 
 def _point(name: str) -> None:

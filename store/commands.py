@@ -304,7 +304,11 @@ async def clear_latch(c: Connection, name: str, *, by: str, reason: str, at_s: f
         return refused
     latch = next((one for one in await latches.active(c) if one.name == name), None)
     if latch is None:
-        return Refused("not-set", f"no latch {errors.clip(name)} is set")
+        later = name == backup.LATCH and await backup.restored(c) is not None
+        advice = (
+            ": the agent sets it when it starts; then compare the book with the chain and clear it" if later else ""
+        )
+        return Refused("not-set", f"no latch {errors.clip(name)} is set{' yet' if later else ''}{advice}")
     if name == backup.LATCH:
         await _forget_before_restore(c, at_s=at_s)
     await latches.clear(c, name, by=by, at_s=at_s)

@@ -130,6 +130,31 @@ def test_who_restores_an_agents_book_says_why_and_stays_in_it(folder: Path, caps
     assert by.startswith("local:") and row == ["restore", "book", "the disk died"] and taken in after
 
 
+def test_who_restores_over_a_book_is_told_that_force_keeps_the_old_one(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main.main(["backup", "--out", "b"]) == 0
+    assert main.main(["restore", "--reason", "a test", "b"]) == 2
+    said = capsys.readouterr().err
+    assert "--force keeps it" in said and "before-restore-1" in said and "name an empty" not in said
+    assert main.main(["store", "copy", f"sqlite:///{folder}/agent.db", f"sqlite:///{folder}/hub.db"]) == 2
+    said = capsys.readouterr().err
+    assert "name an empty" in said and "--force" not in said
+
+
+def test_a_latch_that_the_agent_sets_only_when_it_starts_is_said_to_come(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clear = ["agent", "clear-latch", "submit.restored", "--by", "otto", "--reason", "compared"]
+    assert main.main(clear) == 1
+    assert "sets it when it starts" not in capsys.readouterr().out, "this book was never restored"
+    assert main.main(["backup", "--out", "b"]) == 0
+    assert main.main(["restore", "--force", "--reason", "a test", "b"]) == 0
+    capsys.readouterr()
+    assert main.main(clear) == 1
+    assert "sets it when it starts" in capsys.readouterr().out
+
+
 def test_by_force_the_book_that_was_there_is_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main.main(["backup", "--config", str(folder / "agent.toml"), "--out", "b"]) == 0
     assert main.main(["restore", "--force", "--reason", "a test", "b"]) == 0

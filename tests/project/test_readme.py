@@ -99,7 +99,7 @@ async def test_the_commands_of_the_readme_start_an_agent_beside_a_devnet_and_del
     tmp_path: Path,
 ) -> None:
     (tmp_path / "deploy").symlink_to(ROOT / "deploy")
-    port, url = free_port(), ""
+    port, url, said = free_port(), "", b""
     assert all(any(part in command for command in steps(3)) for part in ("devnet up", "agent check", "agent run"))
     assert any("principal add root --role admin" in command for command in steps(3)), "the first one lets others in"
     assert any("--role approver" in command for command in steps(4)) and "--wait" in steps(4)[-1]
