@@ -36,7 +36,7 @@ from earnings.ingest import Refused
 from earnings.intake import Wires
 from earnings.metrics import Metrics
 from earnings.seats import Seats
-from kit import faults, logs, runtime
+from kit import backups, faults, logs, runtime
 
 MAX_LEASES = 10_000
 """Rows, one an account. Beyond it, rows that ended make room: tokens are counted over all accounts, so none comes back."""
@@ -141,9 +141,9 @@ class Watch:
 
 
 class _Waits(msgspec.Struct, frozen=True):
-    """Nothing is acquired until then, because of the `number`-th restore or setback."""
+    """Nothing is acquired until then, because of this restore or setback. The database may lose the note of one and count the next one alike."""
 
-    number: int
+    of: backups.Restored
     until_ms: int
 
 
@@ -292,6 +292,7 @@ class Desk:
             await _put_mark(c, "lease_token", max(counter, self._token_mark))
         if moved or behind:
             await setbacks.note(c, at_s=wall_s)
+            self._waits = None
 
     async def _look(self, c: book.Connection, *, now_ms: int, mark_ms: int) -> list[Key]:
         """Every row; the answer is those whose time is over."""
@@ -323,8 +324,8 @@ class Desk:
         if restored is None:
             self._waits = None
             return 0
-        if self._waits is None or self._waits.number < restored.number:
-            self._waits = _Waits(restored.number, now_ms + RESTORED_MS)
+        if self._waits is None or self._waits.of != restored:
+            self._waits = _Waits(restored, now_ms + RESTORED_MS)
             log.warning("hub.restored", taken_at_s=restored.taken_at_s, no_new_lease_for_s=RESTORED_MS // 1000)
             for key, row in self._watch.rows().items():
                 await _again(c, key, await _row(c, key), row)

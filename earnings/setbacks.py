@@ -8,39 +8,45 @@ nobody else.
 
 from __future__ import annotations
 
+import secrets
+
 import msgspec
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
+from domain import errors
 from earnings import book, tables
 from kit import backups, books
 
 TIMELINE = f"{books.RESTORED}.timeline"
 NOW = "SELECT substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)"
+HIDDEN = frozenset({"42883", "42501", "0A000", "55000"})
+"""No such function, no privilege, not supported, not in this state: what a managed server says that hides its log."""
 
 
 async def moved(c: book.Connection) -> bool:
     """Whether the book was last written on another timeline; this one is kept. The first one is no news."""
-    now = await _timeline(c)
-    if not now:
-        return False
-    known = await book.meta(c, TIMELINE)
-    if known != now.encode():
-        await book.put_meta(c, TIMELINE, now.encode())
-    return known is not None and known != now.encode()
-
-
-async def _timeline(c: book.Connection) -> str:
-    """Empty where the database has none or does not say."""
     if c.dialect.name != "postgresql":
-        return ""
+        return False
+    now, known = (await timeline(c) or "").encode(), await book.meta(c, TIMELINE)
+    if known is None and not now:
+        return False
+    if known != now:
+        await book.put_meta(c, TIMELINE, now)
+    return known is not None and known != now
+
+
+async def timeline(c: book.Connection) -> str | None:
+    """Of the PostgreSQL server now. None where it does not say, which is another timeline to who knew one."""
     try:
         async with c.begin_nested():
-            return str(await c.scalar(sa.text(NOW)) or "")
+            return str(await c.scalar(sa.text(NOW)) or "") or None
     except DBAPIError as error:
         if error.connection_invalidated:
             raise
-        return ""
+        if getattr(error.orig, "sqlstate", None) in HIDDEN:
+            return None
+        raise errors.Transient("the hub's database does not tell its timeline now", value=str(error.orig)) from None
 
 
 async def pending(c: book.Connection) -> backups.Restored | None:
@@ -49,15 +55,19 @@ async def pending(c: book.Connection) -> backups.Restored | None:
 
 
 async def note(c: book.Connection, *, at_s: int) -> None:
-    """One more, from when it was found."""
+    """One more, from when it was found. Its digest is made up: it tells this note from one of the same number that was lost."""
     numbers = [int(number) for key in await _notes(c) if (number := key.partition(".")[2]).isdecimal()]
-    found = backups.Restored(1 + max(numbers, default=0), at_s, at_s, "")
+    found = backups.Restored(1 + max(numbers, default=0), at_s, at_s, secrets.token_hex(16))
     await book.put_meta(c, f"{books.RESTORED}.{found.number}", msgspec.json.encode(found))
 
 
 async def over(c: book.Connection, number: int, *, at_s: int) -> None:
-    """The time of this one was waited for."""
-    await book.put_meta(c, backups.accepted(number), backups.acceptance(by="the hub, which waited", at_s=at_s).encode())
+    """The time of this one was waited for, and so of all before it."""
+    notes = await _notes(c)
+    for earlier in range(1, number + 1):
+        if backups.accepted(earlier) not in notes:
+            done = backups.acceptance(by="the hub, which waited", at_s=at_s)
+            await book.put_meta(c, backups.accepted(earlier), done.encode())
 
 
 async def _notes(c: book.Connection) -> dict[str, str]:

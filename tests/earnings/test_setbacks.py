@@ -171,3 +171,75 @@ async def test_a_database_that_tells_no_timeline_is_no_error(
     monkeypatch.setattr(setbacks, "NOW", "SELECT no_such_function()")
     async with hub.running(tmp_path, store=postgres_server.empty()) as h:
         assert await Asker(h, runtime.SystemClock()).token("acquire", A)
+
+
+@pytest.mark.parametrize("hidden", ["SELECT no_such_function()", "SELECT pg_walfile_name(NULL::pg_lsn)"])
+async def test_a_timeline_that_can_be_read_no_more_is_another_one_once(
+    tmp_path: Path,
+    opened: list[book.Book],
+    postgres_server: postgres.Server,
+    monkeypatch: pytest.MonkeyPatch,
+    hidden: str,
+) -> None:
+    clock, store = WallClock(), postgres_server.empty()
+    async with hub.running(tmp_path, store=store, clock=clock) as h:
+        back = await _kept(opened[0])
+        token = await Asker(h, clock).token("acquire", B)
+        await back()
+    monkeypatch.setattr(setbacks, "NOW", hidden)
+    async with hub.running(tmp_path, store=store, clock=clock) as h:
+        asker = Asker(h, clock)
+        assert await asker.refused("acquire", C) == LATELY
+        clock.passed_s += HOUR_S + 1
+        assert await asker.token("acquire", C) > token + HELD_OVER
+    async with hub.running(tmp_path, store=store, clock=clock) as h:
+        assert await Asker(h, clock, key=factory.key(8)).token("acquire", A), "it is told once"
+
+
+async def test_a_timeline_that_cannot_be_asked_for_now_is_no_answer(
+    tmp_path: Path, postgres_server: postgres.Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A division by zero stands for whatever else goes wrong: nothing may be granted on it."""
+    clock = WallClock()
+    async with hub.running(tmp_path, store=postgres_server.empty(), clock=clock) as h:
+        monkeypatch.setattr(setbacks, "NOW", "SELECT 1 / 0")
+        status, _ = await Asker(h, clock).refused("acquire", A)
+        assert status >= 500
+
+
+async def test_a_second_setback_that_takes_the_first_ones_note_with_it_is_waited_for_whole(
+    tmp_path: Path, opened: list[book.Book], postgres_server: postgres.Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two hubs on one database; the one that granted nothing has seen the first setback, and both are called the first."""
+    clock, store = WallClock(), postgres_server.empty()
+    async with two(tmp_path, store, clock) as (one, other):
+        at_one, at_other = Asker(one, clock), Asker(other, clock)
+        back = await _kept(opened[0])
+        token = await at_other.token("acquire", B, ttl_s=HOUR_S)
+        await back()
+        monkeypatch.setattr(setbacks, "NOW", "SELECT '00000002'")
+        assert await at_one.refused("acquire", C) == LATELY
+        assert await at_other.token("renew", B, last_token=token, ttl_s=HOUR_S) == token
+        clock.passed_s += HOUR_S - 600
+        assert await at_other.token("renew", B, last_token=token, ttl_s=HOUR_S) == token
+        await back()
+        monkeypatch.setattr(setbacks, "NOW", "SELECT '00000003'")
+        clock.passed_s += 1
+        assert await at_one.refused("acquire", C) == LATELY
+        clock.passed_s += 601
+        assert await at_one.refused("acquire", C) == LATELY, "the other one has it for most of an hour still"
+
+
+async def test_setbacks_that_were_waited_for_together_are_over_together(
+    tmp_path: Path, postgres_server: postgres.Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, store = WallClock(), postgres_server.empty()
+    async with hub.running(tmp_path, store=store, clock=clock) as h:
+        for found in ("00000003", "00000004"):
+            monkeypatch.setattr(setbacks, "NOW", f"SELECT '{found}'")
+            clock.passed_s += 10
+            assert await Asker(h, clock).refused("acquire", C) == LATELY
+        clock.passed_s += HOUR_S + 1
+        assert await Asker(h, clock).token("acquire", B)
+    async with hub.running(tmp_path, store=store, clock=clock) as h:
+        assert await Asker(h, clock, key=factory.key(8)).token("acquire", C)
