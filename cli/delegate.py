@@ -7,6 +7,7 @@ nothing new: it is the intent's name.
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections.abc import Sequence
 from typing import cast
@@ -73,6 +74,8 @@ def run(args: argparse.Namespace) -> int:
     try:
         status, answer = agent.ask("POST", "/v1/intents", body)
     except asking.Refused as error:
+        if error.status == 422:
+            _remind(args)
         return asking.refused(args, error)
     if args.wait:
         return _wait(args, agent, str(answer["id"]))
@@ -91,6 +94,13 @@ def arguments(args: argparse.Namespace) -> dict[str, str]:
     if "amount" in found:
         found["amount"] = amounts.wei(found["amount"])
     return found
+
+
+def _remind(args: argparse.Namespace) -> None:
+    """Which of the action's own options were not given, as they are typed: perhaps it is refused for that."""
+    lacking = [f"--{name} {name.upper()} ({HELP[name]})" for name in args.named if getattr(args, name) is None]
+    if lacking and not args.json:
+        sys.stderr.write(f"not given: {', '.join(lacking)}\n")
 
 
 def _only(names: list[str]) -> str:

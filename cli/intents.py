@@ -59,7 +59,7 @@ def show(args: argparse.Namespace) -> int:
     try:
         answer = asking.agent(args).get(f"/v1/intents/{_id(args.id)}")
     except asking.Refused as error:
-        return asking.refused(args, error)
+        return _refused(args, error)
     return asking.finish(args, answer, asking.outline(answer))
 
 
@@ -75,7 +75,7 @@ def approve(args: argparse.Namespace) -> int:
                 asking.tell(_line(intent))
         answer = agent.post(f"{path}/approve", {"payloadHash": payload, "reason": args.reason})
     except asking.Refused as error:
-        return asking.refused(args, error)
+        return _refused(args, error)
     return asking.finish(args, answer, ["approved"])
 
 
@@ -110,8 +110,14 @@ def _post(args: argparse.Namespace, path: str, body: asking.Json, *, said: str) 
     try:
         answer = asking.agent(args).post(path, body)
     except asking.Refused as error:
-        return asking.refused(args, error)
+        return _refused(args, error)
     return asking.finish(args, answer, [said])
+
+
+def _refused(args: argparse.Namespace, error: asking.Refused) -> int:
+    if error.status == 404:
+        error = asking.Refused(error.status, f"{error.what}; `stakeside intents list` shows those there are", "")
+    return asking.refused(args, error)
 
 
 def _line(intent: asking.Json) -> str:

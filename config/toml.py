@@ -12,6 +12,7 @@ from typing import Annotated, TypeVar, Union, cast, get_args, get_origin
 
 import msgspec
 
+from config import sections
 from domain import errors
 
 MAX_BYTES = 1 << 20
@@ -109,7 +110,7 @@ def _parse(text: str, type_: object, variable: str) -> object:
     try:
         return msgspec.convert(text, type_, strict=False, dec_hook=_decode)
     except msgspec.ValidationError as error:
-        raise errors.BadConfig(f"{variable}: {error}", value=text) from None
+        raise errors.BadConfig(f"{variable}: {_worded(str(error))}", value=text) from None
 
 
 def _decode(type_: type, value: object) -> object:
@@ -131,7 +132,7 @@ def convert(source: Source, type_: type[T]) -> T:
         key = re.sub(r"\[\.\.\.\]|\[(\d+)\]", r".\1", place.rstrip("`")).strip(".").replace("..", ".")
         found = _at(source.table, key)
         raise errors.BadConfig(
-            f"{key or 'the file'}: {_lower(message)}{source.line(key) if key else f' ({source.path.name})'}",
+            f"{key or 'the file'}: {_worded(message)}{source.line(key) if key else f' ({source.path.name})'}",
             value=found,
         ) from None
 
@@ -171,7 +172,10 @@ def _nearest(name: str, known: Mapping[str, object]) -> str:
     return f"did you mean {near[0]}?" if near else f"known here: {', '.join(sorted(known))}"
 
 
-def _lower(message: str) -> str:
+def _worded(message: str) -> str:
+    """msgspec's message for people: a pattern they know nothing of in words."""
+    for pattern, words in sections.WORDS.items():
+        message = message.replace(f"`str` matching regex {pattern!r}", words)
     return message[:1].lower() + message[1:]
 
 

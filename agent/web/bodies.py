@@ -7,6 +7,7 @@ text: a number with a point or an exponent has no place here. A form is the same
 from __future__ import annotations
 
 import json
+import re
 from typing import Annotated, TypeVar, cast
 from urllib.parse import parse_qsl
 
@@ -24,6 +25,9 @@ TIMEOUT_S = 10.0
 MAX_FIELDS = 64
 _LIST = "roles"
 _MAP = "arguments."
+_LACKING = re.compile(
+    r"Expected `str` of length >= 1 - at `\$\.(?P<empty>\w+)`\Z|Object missing required field `(?P<absent>\w+)`\Z"
+)
 T = TypeVar("T", bound=msgspec.Struct)
 
 Reason = Annotated[str, msgspec.Meta(min_length=1, max_length=500)]
@@ -118,7 +122,10 @@ def _json(data: bytes, type_: type[T]) -> T:
         if isinstance(error, RecursionError):
             raise errors.BadAnswer("the body is nested too deeply") from None
         raise errors.BadAnswer(f"the body is not JSON: {errors.clip(str(error))}") from None
-    return wire.decode(data, type_, what="the body")
+    try:
+        return wire.decode(data, type_, what="the body")
+    except errors.BadAnswer as error:
+        raise errors.BadAnswer(_worded(error.what)) from None
 
 
 def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
@@ -157,7 +164,12 @@ def _form(data: bytes, type_: type[T]) -> T:
     try:
         return msgspec.convert(found, type_, strict=False)
     except msgspec.ValidationError as error:
-        raise errors.BadAnswer(f"the form is malformed: {error}") from None
+        raise errors.BadAnswer(_worded(f"the form is malformed: {error}")) from None
+
+
+def _worded(message: str) -> str:
+    """A text that is empty or not there by its name alone."""
+    return _LACKING.sub(lambda found: f"{found['empty'] or found['absent']} is needed", message)
 
 
 def _readable(value: object, where: str) -> None:

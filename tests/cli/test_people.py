@@ -194,6 +194,20 @@ async def test_a_refusal_says_why_and_ends_with_one(console: Console) -> None:
     assert code == main.NO and refused["status"] == 422 and "takes validator and amount" in refused["why"]
 
 
+async def test_what_was_not_given_is_named_as_it_is_typed(console: Console) -> None:
+    code, _, err = await console("delegate", "--amount", "2", *WHY, by="pat")
+    assert code == main.NO and "not given: --validator VALIDATOR (its identity, as 0x-hex)" in err
+    assert "--amount" not in err
+    code, _, err = await console("pause", "--reason", "", by="otto")
+    assert code == main.NO and "reason is needed" in err and "$" not in err
+
+
+async def test_an_unknown_intent_leads_to_those_there_are(console: Console) -> None:
+    for words in (("show",), ("approve", *WHY), ("reject", *WHY)):
+        code, _, err = await console("intents", words[0], "0x" + "ab" * 32, *words[1:], by="amy")
+        assert code == main.NO and "there is no" in err and "`stakeside intents list`" in err
+
+
 async def test_without_a_token_the_console_says_how_to_give_one(console: Console) -> None:
     code, _, err = await console("pause", *WHY)
     assert code == main.UNUSABLE and "--auth-file" in err and asking.TOKEN_FILE in err

@@ -137,3 +137,11 @@ def test_a_key_in_the_settings_themselves_is_refused(tmp_path: Path) -> None:
 def test_a_misspelt_protocol_of_an_allow_list_is_refused_with_the_nearest_name(tmp_path: Path) -> None:
     with pytest.raises(errors.BadConfig, match=r"did you mean devnet\?"):
         load(tmp_path, WHOLE.replace('protocol = "devnet"\naction', 'protocol = "devnt"\naction'))
+
+
+def test_an_amount_that_is_none_is_asked_for_in_words(tmp_path: Path) -> None:
+    with pytest.raises(errors.BadConfig, match="decimal digits as text") as caught:
+        load(tmp_path, WHOLE.replace('max_tip_wei = "3000000000"', 'max_tip_wei = "1ether"'))
+    assert "regex" not in str(caught.value) and "1ether" in str(caught.value) and "line" in str(caught.value)
+    with pytest.raises(errors.BadConfig, match="decimal digits as text"):
+        load(tmp_path, STAKESIDE_POLICY__MAX_AMOUNT_PER_DAY="ten")
