@@ -29,11 +29,12 @@ EFFECT = "submit.effect"
 
 
 class Move(msgspec.Struct, frozen=True):
-    """`known` are the hashes that `why` names."""
+    """`known` are the hashes that `why` names. `proven`: a final block proves it; a person's word does not."""
 
     to: intents.State
     why: str
     known: tuple[bytes, ...] = ()
+    proven: bool = False
 
 
 class Include(msgspec.Struct, frozen=True):
@@ -250,7 +251,8 @@ def _by_proof(
     """An end that the index says nothing of: only a block proves it."""
     match view.proof:
         case questions.Proven() if sight.holds(view, view.proof):
-            return [*back, Finalize(standing.id), Move(to, f"{why}; {view.proof.why}", view.proof.known)]
+            move = Move(to, f"{why}; {view.proof.why}", view.proof.known, proven=True)
+            return [*back, Finalize(standing.id), move]
         case None | questions.Proven():
             return []
         case questions.Contradicted() | questions.Unavailable():

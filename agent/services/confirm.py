@@ -31,7 +31,7 @@ REFRESH_S = 300
 """How old the figures may be in the reason that a bump waits for."""
 FIGURES = re.compile(r"\d+")
 RELEASED: frozenset[intent.State] = frozenset({"cancelled"})
-"""States that give the stake back: none was moved. A reverted call's goes on counting: what reverts again and again must meet the day's
+"""States that give the stake back where a block proves them: none was moved. A reverted call's goes on counting: what reverts again and again must meet the day's
 caps. So does that of a nonce which another transaction took: whoever has the key may have moved as much. Gas is counted by what was mined."""
 Planned: TypeAlias = tuple[following.Open, tuple[tracker.Output, ...]]
 log = logs.logger()
@@ -234,7 +234,7 @@ class ConfirmService:
     ) -> None:
         now = self._the.now()
         await intents.move(c, one.stored.id, expect=expect, to=output.to, why=output.why, at_s=now, known=output.known)
-        if output.to in RELEASED:
+        if output.to in RELEASED and output.proven:
             await reservations.release(c, one.stored.id, output.to, now)
         if output.to in intent.FINAL:
             self._observe(one, output.to)
