@@ -129,6 +129,7 @@ async def _play(args: argparse.Namespace) -> int:
         async with staking.up() as devnet:
             return await run(devnet.staking)
     async with rpc.Rpc(args.rpc) as node:
+        await staking.refuse_foreign(node)
         return await run(await staking.connect(node, start_block=args.start_block))
 
 

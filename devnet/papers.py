@@ -53,6 +53,7 @@ async def write(*, rpc_url: str, folder: Path, agents: int, k: int | None, frame
     if agents < 1:
         raise errors.BadConfig("a fleet has at least one agent", value=agents, cure="use --agents 1 or more")
     async with rpc.Rpc(rpc_url) as node:
+        await staking.refuse_foreign(node)
         if (folder / "hub" / "deployment.toml").exists():
             return await _present(node, folder)
         code = await node.call("eth_getCode", staking.ADDRESS, "latest")

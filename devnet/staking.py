@@ -263,6 +263,17 @@ async def deploy(node: rpc.Rpc, *, unbonding_delay_s: int = UNBONDING_DELAY_S) -
     return await connect(node, start_block=int(receipt["blockNumber"], 16))
 
 
+async def refuse_foreign(node: rpc.Rpc) -> None:
+    """Raises BadConfig for a node that no `devnet up` is behind: on another one nothing is to be deployed or played."""
+    client, chain_id = await node.batch([("web3_clientVersion", []), ("eth_chainId", [])])
+    if not str(client).startswith("anvil/") or int(chain_id, 16) != anvil.CHAIN_ID:
+        raise errors.BadConfig(
+            "the node is no devnet",
+            value=f"{client}, chain {int(chain_id, 16)}",
+            cure="run `stakeside devnet up`, with --port if another node has that one, and name its address",
+        )
+
+
 async def connect(node: rpc.Rpc, *, start_block: int, address: str = ADDRESS) -> Staking:
     """The contract that is already on the node. Raises StakesideError when there is no code at the address."""
     accounts, chain_id, code = await node.batch(

@@ -343,7 +343,7 @@ def _held(shown: str, holder: str) -> errors.StoreError:
     return errors.StoreError(
         f"the book is in use by {holder}",
         value=shown,
-        cure="one agent writes to one book: stop the other one, or give this one its own",
+        cure="stop it first: a book has one writer, and a second agent needs a book of its own",
     )
 
 

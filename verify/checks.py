@@ -14,7 +14,7 @@ from verify.decoding import Ruleset
 from verify.digests import KINDS, Header, Leaf
 from verify.document import Document, Stream
 from verify.primitives import ZERO, SignatureError, canonical, hexed, keccak, recover
-from verify.report import Difference, Unusable, shown
+from verify.report import Difference, Unusable, counted, shown
 from verify.strict import Json, Node
 
 SCHEMA = 1
@@ -220,7 +220,7 @@ def receipts(statement: Statement, stream: Stream) -> str:
         earlier = ZERO if number <= 1 else seen.get((attester, number - 1), (receipt.previous,))[0]
         _same(f"{receipt.path}.receipt.previousReceipt", "the receipt chain is broken", earlier, receipt.previous)
     ours = {r.attester for r in statement.receipts if r.digest == statement.signed.certificate.digest}
-    return f"{len(statement.receipts)} receipts, for {len(ours)} votes on this statement"
+    return f"{counted(len(statement.receipts), 'receipt')}, for {counted(len(ours), 'vote')} on this statement"
 
 
 # --- one step -----------------------------------------------------------------------------------------------------------

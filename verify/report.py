@@ -101,7 +101,9 @@ class Report:
         if first is not None:
             return f"DIFFERENT: {first.check}, {first.where or 'statement'}: {first.text}"
         if self.exit_code == 2:
-            return "NOT CHECKED: the input could not be used"
+            wrong = self.unusable
+            why = "" if wrong is None else f" ({wrong.check}: {wrong.text})"
+            return f"NOT CHECKED: the input could not be used{why}"
         return "VERIFIED: everything that was checked holds"
 
     def to_json(self) -> dict[str, object]:
@@ -114,6 +116,10 @@ class Report:
             "first_difference": None if first is None else first.to_json(),
             "findings": [finding.to_json() for finding in self.findings],
         }
+
+
+def counted(count: int, thing: str) -> str:
+    return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
 
 
 def shown(value: object, *, quote: bool = True) -> str:

@@ -77,3 +77,14 @@ async def test_the_lying_node_lists_its_faults(tmp_path: Path) -> None:
     said, _ = await process.communicate()
     assert process.returncode == 0
     assert b"drop-logs" in said
+
+
+async def test_on_a_node_that_is_no_devnet_nothing_is_deployed_or_played(tmp_path: Path) -> None:
+    async with anvil.Anvil(chain_id=1337) as node, rpc.Rpc(node.url) as client:
+        for words in (("papers", "--folder", "run"), ("play", "--reorgs", "none")):
+            process = await stakeside("devnet", words[0], "--rpc", node.url, *words[1:], folder=tmp_path)
+            async with asyncio.timeout(30):
+                _, err = await process.communicate()
+            assert process.returncode == 2 and b"the node is no devnet" in err and b"chain 1337" in err
+        assert await client.call("eth_blockNumber") == "0x0"
+    assert not (tmp_path / "run").exists()

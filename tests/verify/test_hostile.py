@@ -192,3 +192,8 @@ def test_a_word_of_bytes_has_exactly_32_of_them() -> None:
     for size in (0, 19, 21, 32):
         with pytest.raises(ValueError, match="20 bytes"):
             primitives.padded(bytes(size))
+
+
+def test_the_last_line_says_why_nothing_was_checked(tmp_path: Path) -> None:
+    last = verify.check(tmp_path / "nowhere.json").lines()[-1]
+    assert last.startswith("NOT CHECKED") and "file: " in last and "No such file" in last
