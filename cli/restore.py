@@ -95,11 +95,18 @@ def _given(args: argparse.Namespace, name: str, flag: str) -> frozenset[str] | N
     if text is None:
         return None
     if (KEYS[name][1] == "a hub's") != args.hub:
-        raise errors.BadConfig(f"{flag} is for {KEYS[name][1]} book", value=text, cure="see `stakeside restore --help`")
+        raise errors.BadConfig(
+            f"{flag} is for {KEYS[name][1]} book", value=_some(text), cure="see `stakeside restore --help`"
+        )
     try:
         return _one(hashing.unhex(text, size=20, what=flag))
-    except errors.StakesideError as error:
-        raise errors.BadConfig(f"{flag} is no address", value=text, cure="0x and 40 hex digits") from error
+    except errors.StakesideError:
+        raise errors.BadConfig(f"{flag} is no address", value=_some(text), cure="0x and 40 hex digits") from None
+
+
+def _some(text: str) -> str:
+    """Enough to know it again: it may be a private key."""
+    return f"{text[:6]}…, {len(text)} characters"
 
 
 def _agent(args: argparse.Namespace, given: Collection[str]) -> Bound:

@@ -309,6 +309,20 @@ def test_an_expectation_that_could_not_be_compared_is_refused(
     assert words[-2] in capsys.readouterr().err and not (folder / "agent.db").exists()
 
 
+@pytest.mark.parametrize("digits", [64, 62])
+@pytest.mark.parametrize("words", [[], ["--hub"]])
+def test_a_private_key_given_instead_of_its_address_is_not_repeated(
+    words: list[str], digits: int, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is no address, or for the other kind of book; and part of a key is one too."""
+    secret = "0x" + "5e" * (digits // 2)
+    assert main.main(["backup", "--out", "b"]) == 0
+    (folder / "agent.db").unlink()
+    assert main.main(["restore", "--reason", "a test", *words, "--account", secret, "b"]) == 2
+    said = capsys.readouterr()
+    assert secret[:9] not in said.err + said.out and "0x5e5e" in said.err and f"{digits + 2} characters" in said.err
+
+
 def test_a_backup_of_another_genesis_is_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "agent.db").unlink()
     asyncio.run(_made(folder, genesis=hashing.ZERO32))
