@@ -22,6 +22,8 @@ from kit import columns, databases
 
 T = TypeVar("T")
 TIMEOUT_S = 10.0
+LOCK_TIMEOUT = "5s"
+"""How long a look waits for a row or table that others have locked."""
 _MAKING = 0x4C454153
 """Agents that find no table make it one after the other."""
 metadata = sa.MetaData()
@@ -150,7 +152,7 @@ class LeaseTable:
         def work() -> tuple[Any, ...] | None:
             nonlocal prepared
             with self._engine.connect() as c:
-                c.execute(sa.text("SET LOCAL lock_timeout = '5s'"))
+                c.execute(sa.text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'"))
                 self._prepare(c)
                 prepared = True
                 row = c.execute(_HELD_BY, {"chain_id": chain_id, "account": account}).first()
@@ -163,6 +165,8 @@ class LeaseTable:
         try:
             row = await self._answered(work)
         except _Refused as refused:
+            if not refused.forbidden:
+                raise
             role = self._role or "ROLE"
             cure = (
                 f"GRANT SELECT, INSERT, UPDATE ON stakeside_lease TO {role}"
@@ -214,15 +218,28 @@ class LeaseTable:
                 f"the lease database does not answer: {type(error).__name__}", value=self._shown, cure=_CURE
             ) from None
         except errors.StoreError as error:
-            raise _Refused(
+            refused = _Refused(
                 f"the lease database refuses: {error.what}",
                 value=error.value,
-                cure="check its rights and its table stakeside_lease",
-            ) from None
+                cure="check its rights, its table stakeside_lease and who locks it",
+            )
+            refused.forbidden = _state(error) in _FORBIDDEN
+            raise refused from None
 
 
 class _Refused(errors.Transient):
-    """The database is there, and does not do it."""
+    """The database is there, and does not do it. `forbidden`: because this role may not, or this database only reads."""
+
+    forbidden = False
+
+
+_FORBIDDEN = frozenset({"42501", "25006"})
+"""SQLSTATEs: insufficient_privilege, read_only_sql_transaction."""
+
+
+def _state(error: errors.StoreError) -> str | None:
+    """The server's word for what was wrong."""
+    return getattr(getattr(error.__cause__, "orig", None), "sqlstate", None)
 
 
 def _read(row: tuple[Any, ...]) -> Other:

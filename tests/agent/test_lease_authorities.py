@@ -191,6 +191,22 @@ async def test_who_looks_where_the_table_is_missing_is_told_when_the_role_may_no
     await databases.run(engine.dispose)
 
 
+async def test_who_looks_while_another_session_locks_the_table_is_not_told_to_grant_rights(
+    postgres_server: servers.Server,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(tables, "LOCK_TIMEOUT", "100ms")
+    url = postgres_server.empty()
+    await _of(url, "a").acquire()
+    engine = sa.create_engine(url.replace("postgresql://", "postgresql+asyncpg://"))
+    async with databases.transaction(engine) as c:
+        await databases.run(lambda: c.execute(sa.text("LOCK TABLE stakeside_lease IN ACCESS EXCLUSIVE MODE")))
+        with pytest.raises(errors.Transient, match="refuses") as refused:
+            await _looking(url).look()
+    await databases.run(engine.dispose)
+    assert "lock timeout" in str(refused.value) and "GRANT" not in str(refused.value)
+
+
 async def test_who_looks_at_a_database_that_only_reads_is_told(postgres_server: servers.Server) -> None:  # noqa: F811
     """As on a replica."""
     url = postgres_server.empty()
