@@ -109,10 +109,11 @@ def _some(text: str) -> str:
     return f"{text[:6]}…, {len(text)} characters"
 
 
-def _agent(args: argparse.Namespace, given: Collection[str]) -> Bound:
+def _agent(args: argparse.Namespace, given: Mapping[str, frozenset[str]]) -> Bound:
     with serving.importing():
         from agent import app, staking
         from config import settings
+        from signers import checks
 
         parts = app.assemble(settings.load_agent(args.config or Path("agent.toml"), os.environ))
         bound = {"chain_id": str(parts.chain.id), "genesis": parts.chain.genesis}
@@ -122,7 +123,10 @@ def _agent(args: argparse.Namespace, given: Collection[str]) -> Bound:
             account = _read(
                 "account", lambda: staking.signer_of(parts.settings, chain_id=parts.chain.id, attester=attester)
             )
-    return bound, {name: _one(key.address) for name, key in (("attester", attester), ("account", account)) if key}
+    keys = {name: _one(key.address) for name, key in (("attester", attester), ("account", account)) if key}
+    named = {**keys, **given}
+    checks.distinct(_only(named.get("attester")), _only(named.get("account")))
+    return bound, keys
 
 
 def _hub(args: argparse.Namespace, given: Collection[str]) -> Bound:
@@ -158,6 +162,11 @@ def _one(address: bytes) -> frozenset[str]:
     from domain import hashing
 
     return frozenset([hashing.hex0x(address)])
+
+
+def _only(addresses: frozenset[str] | None) -> bytes | None:
+    """What `_one` was made of."""
+    return None if addresses is None else bytes.fromhex(next(iter(addresses))[2:])
 
 
 def _compared(

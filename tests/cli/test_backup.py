@@ -271,6 +271,22 @@ def test_a_key_that_is_lost_is_compared_by_its_address(
     assert f"compared: {name} 0x{'22' * 20}, given by --{name}\n" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("configured", ["account", "attester", "neither"])
+def test_one_key_for_the_account_and_the_attester_is_refused_also_when_an_address_is_given(
+    configured: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _key(folder / "account.key", 5)
+    _key(folder / "attester.key", 5)
+    same = dev.load(folder / "account.key", chain_id=31337).address
+    assert main.main(["backup", "--out", "b"]) == 0
+    (folder / "agent.db").unlink()
+    tables_of = {"account": ELSEWHERE, "attester": ATTESTING}
+    (folder / "agent.toml").write_text(AGENT + tables_of.get(configured, ""))
+    words = [word for name in tables_of if name != configured for word in (f"--{name}", hashing.hex0x(same))]
+    assert main.main(["restore", "--reason", "a test", *words, "b"]) == 2
+    assert "same key" in capsys.readouterr().err and not (folder / "agent.db").exists()
+
+
 @pytest.mark.parametrize("name", ["account", "attester"])
 def test_a_key_that_nobody_names_is_said_not_to_be_compared_and_whose_the_backup_is(
     name: str, folder: Path, capsys: pytest.CaptureFixture[str]
