@@ -124,7 +124,7 @@ def _follow(view: sight.View) -> tuple[Output, ...]:
         return (*_settle(view, standing), _again(view))
     if seen and (view.state != "needs_operator" or _counts_again(view, seen[0])):
         if _early(view, outputs):
-            return (*outputs, *_returned(view, left), _again(view))
+            return (*outputs, *_returned(view, left), *_cancel(view), _again(view))
         return (*outputs, *_include(view, seen[0]), Timer(view.now_s))
     if outputs:
         return (*outputs, *_returned(view, left), _again(view))
@@ -137,7 +137,8 @@ def _early(view: sight.View, aside: Sequence[Output]) -> bool:
     if count < sight.OFTEN:
         return False
     wait_s = min(1 << min(count - sight.OFTEN, 16), sight.LATEST_S)
-    return view.now_s < (view.now_s if aside else view.aside.last_s) + wait_s
+    last_s = view.now_s if aside else view.aside.last_s
+    return last_s <= view.now_s < last_s + wait_s
 
 
 def _changing(view: sight.View, outputs: tuple[Output, ...]) -> tuple[Output, ...]:
@@ -303,7 +304,7 @@ def _used(view: sight.View) -> tuple[Output, ...]:
     again, and a cancel that a person wants is signed, for at the same nonce both are safe whatever is true."""
     if view.now_s < view.since_s + sight.SETTLE_S:
         return (*_silent(view), _again(view))
-    outputs = [] if view.state == "needs_operator" else _cancel(view)
+    outputs = _cancel(view)
     due = tuple([a for a in view.attempts if _resend_due(view, a) and view.now_s >= a.last_s + sight.SETTLE_S])
     return (*(outputs or _silent(view)), *[Resend(hash_) for hash_ in resend_order(due)], _again(view))
 
@@ -333,7 +334,8 @@ def _looks_taken(view: sight.View, counts: sight.Counts) -> bool:
 
 def _superseded(view: sight.View, counts: sight.Counts) -> tuple[Output, ...]:
     if not _looks_taken(view, counts):
-        return (*_silent(view), _again(view))
+        late = view.now_s >= view.since_s + sight.SETTLE_S
+        return (*((_cancel(view) if late else []) or _silent(view)), _again(view))
     if view.book.effects.intersection(attempt.hash for attempt in view.attempts if attempt.hash is not None):
         why = f"the book holds the effect of nonce {view.nonce}, and the node knows no receipt of it"
         return (*([] if view.state == "needs_operator" else [Move("needs_operator", why)]), _again(view))

@@ -70,7 +70,8 @@ class SubmitService:
         self._downstream = tuple(downstream)
         self._refused = refusals.Refusals(the)
         self._unsigned: dict[tuple[bytes, int], str] = {}
-        self._failed: set[tuple[bytes, int]] = set()
+        self._failed: dict[tuple[bytes, int], float] = {}
+        self._kinds: dict[tuple[bytes, int], intent.AttemptKind] = {}
         self._told: dict[tuple[bytes, int], str] = {}
         self._working: object = None
 
@@ -78,8 +79,14 @@ class SubmitService:
         return self._working
 
     async def step(self) -> float:
-        refused = await self._sign_all()
+        self._unsigned, self._kinds, before = {}, {}, dict(self._failed)
+        refused = await self._sign_all(before, again=False)
         sent = await self._send_all()
+        if before:
+            # May take all its time once more, so what was signed at once is on its way before.
+            refused = await self._sign_all(before, again=True) or refused
+            sent = await self._send_all() or sent
+        await self._tell_why()
         if sent:
             for bell in self._downstream:
                 bell.ring()
@@ -89,11 +96,23 @@ class SubmitService:
 
     # --- signing ---
 
-    async def _sign_all(self) -> errors.StakesideError | None:
-        """What kept one of the batch from being signed, after the others were kept."""
+    async def _sign_all(
+        self, before: Mapping[tuple[bytes, int], float], *, again: bool
+    ) -> errors.StakesideError | None:
+        """What kept one of the batch from being signed, after the others were kept. `before`: what failed in an earlier step, and when; that is
+        tried `again` by itself, unless it has to fill a nonce that later ones wait for."""
         async with self._the.book.read() as c:
             held = await self._held(c)
             waiting, stale = await self._current(c, await self._waiting(c))
+            bare = set((await outstanding.nonces(c, self._the.chain_id, self._the.address)).unsigned)
+        late = [item for item in waiting if item.unsigned.nonce not in bare and (item.intent, item.number) in before]
+        if again:
+            waiting = sorted(late, key=lambda item: before[item.intent, item.number])
+        else:
+            waiting = [item for item in waiting if item not in late]
+            known = {(item.intent, item.number) for item in (*waiting, *late)}
+            self._failed = {key: when for key, when in self._failed.items() if key in known}
+        self._kinds |= {(item.intent, item.number): item.kind for item in waiting}
         if stale:
             async with self._the.book.write() as c:
                 for id, why in stale.items():
@@ -104,14 +123,13 @@ class SubmitService:
             found = await self._audit.check(await self._the.node.standing())
             faults.point("submit.after_audit")
             self.blocked = found.why if isinstance(found, nonce_audit.Held) else ""
-        ready, refused = await self._sign(waiting, originals=not self.blocked)
+        ready, refused = await self._sign(waiting, bare, originals=not self.blocked)
         if ready:
             faults.point("submit.before_persist")
             async with self._the.book.write() as c:
                 await self._persist(c, ready)
             faults.point("submit.after_persist")
         await self._refused.tell()
-        await self._tell_why({(item.intent, item.number): item.kind for item in waiting})
         return refused
 
     async def _held(self, c: book.Connection) -> str:
@@ -160,14 +178,13 @@ class SubmitService:
         return ""
 
     async def _sign(
-        self, waiting: Sequence[attempts.Attempt], *, originals: bool
+        self, waiting: Sequence[attempts.Attempt], bare: set[int], *, originals: bool
     ) -> tuple[list[Ready], errors.StakesideError | None]:
+        """`bare` are the nonces that nothing was ever signed for: no original goes past one that stays so."""
         began, ready = self._the.clock.monotonic(), list[Ready]()
         refused: errors.StakesideError | None = None
         gap: int | None = None
-        failed, self._failed, self._unsigned = self._failed, set(), {}
-        # What the signer would not sign at the last step may take all its time again: everything else goes before it.
-        for item in sorted(waiting, key=lambda item: item.kind != "original" and (item.intent, item.number) in failed):
+        for item in waiting:
             key, original = (item.intent, item.number), item.kind == "original"
             token, guard = self._the.guard.token(), self._the.guard
             fence = token if original or token is not None else guard.following()
@@ -181,6 +198,7 @@ class SubmitService:
                 continue
             if self._the.clock.monotonic() - began > SIGN_ALL_S:
                 self._unsigned[key] = "the signer takes long"
+                gap = item.unsigned.nonce if gap is None and item.unsigned.nonce in bare else gap
                 continue
             self._working = key
             faults.point("submit.before_sign")
@@ -188,19 +206,20 @@ class SubmitService:
                 signed = await transactions.sign(self._signer, item.unsigned, timeout_s=SIGN_S)
             except errors.StakesideError as error:
                 self._unsigned[key] = f"the signer: {error}"
-                self._failed.add(key)
+                self._failed[key] = self._the.clock.monotonic()
                 refused = refused or error
-                gap = item.unsigned.nonce if original else gap
+                gap = item.unsigned.nonce if gap is None and item.unsigned.nonce in bare else gap
                 continue
             faults.point("submit.after_sign")
+            self._failed.pop(key, None)
             ready.append(Ready(item, signed, fence))
         return ready, refused
 
-    async def _tell_why(self, waiting: Mapping[tuple[bytes, int], intent.AttemptKind]) -> None:
+    async def _tell_why(self) -> None:
         """Whoever looks at an intent sees why it is not signed. Written when it changes."""
         said = {
             key: logs.line(f"{'' if kind == 'original' else f'{kind} '}not signed yet: {self._unsigned[key]}")
-            for key, kind in waiting.items()
+            for key, kind in self._kinds.items()
             if key in self._unsigned
         }
         if any(self._told.get(key) != why for key, why in said.items()):

@@ -177,7 +177,7 @@ async def test_bytes_whose_send_the_book_refuses_to_note_leave_ever_more_rarely(
     await town.client.call("evm_setAutomine", False)
     id = await desk.propose("a")
     await desk.step(desk.decide)
-    await desk.submit._sign_all()  # pyright: ignore[reportPrivateUsage]
+    await desk.submit._sign_all({}, again=False)  # pyright: ignore[reportPrivateUsage]
     assert await desk.state(id) == "signed"
     await damage(desk, id)
     for _ in range(120):  # an hour

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -12,7 +12,7 @@ import pytest
 from agent.services import submit
 from devnet import proxy
 from domain import errors, transaction
-from signers import keys
+from signers import base, keys, transactions
 from store import attempts, commands, latches
 from tests.agent import staking_belt
 from tests.agent.staking_belt import ADDRESS, ETHER, GWEI, SECRET
@@ -264,6 +264,73 @@ async def test_a_raise_that_the_signer_refuses_holds_up_no_other_intent(
         with pytest.raises(errors.Transient, match="refuses this fee"):
             await desk.submit.step()
         assert len(await _signed(desk, third)) == 1 and asked[-1] == bump.unsigned.digest() and len(asked) == 2
+
+
+async def test_no_original_goes_past_a_nonce_that_stays_without_a_signature(
+    town: staking_belt.Town, tmp_path: Path
+) -> None:
+    """The first is cancelled before anything was signed for it, and its cancel is refused: what is sent behind that hole would fire whenever
+    the hole is filled."""
+    signer = Picky()
+    async with staking_belt.desk(town, tmp_path / "book.db", signer=signer) as desk:
+        first = await desk.propose("a")
+        await desk.step(desk.decide)
+        await desk.cancel(first)
+        await desk.step(desk.confirm)
+        async with desk.book.read() as c:
+            cancel = (await attempts.of_intent(c, first))[-1]
+        assert cancel.kind == "cancel"
+        signer.refused = {cancel.unsigned.digest()}
+        second = await desk.propose("b")
+        await desk.step(desk.decide)
+        for _ in range(3):
+            with pytest.raises(errors.Transient, match="refuses this fee"):
+                await desk.submit.step()
+        stored = await desk.look(second)
+        assert stored.state == "reserved" and "did not sign nonce 0 before it" in stored.why
+        signer.refused = set()
+        await desk.until(second, "final_ok")
+        assert await desk.state(first) == "cancelled"
+
+
+async def test_signatures_that_hang_take_turns_and_hold_up_nothing_that_is_signed_at_once(
+    town: staking_belt.Town, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four of five cancels wait for a person's click at the signer, longer than a step lasts."""
+    async with staking_belt.desk(town, tmp_path / "book.db") as desk:
+        await town.client.call("evm_setAutomine", False)
+        ids = [await desk.propose(f"k{number}") for number in range(5)]
+        for id in ids:
+            await desk.until(id, "pending", mine=False)
+            await desk.cancel(id)
+        await desk.step(desk.confirm)
+        async with desk.book.read() as c:
+            hanging = {(await attempts.of_intent(c, id))[-1].unsigned.digest() for id in ids[:4]}
+        sign, send, took = transactions.sign, desk.delegator.node.send, list[str]()
+
+        async def slow(signer: base.AnySigner, unsigned: transaction.Unsigned, *, timeout_s: float) -> object:
+            if unsigned.digest() not in hanging:
+                return await sign(signer, unsigned, timeout_s=timeout_s)
+            took.append("hangs")
+            await desk.clock.advance(31)
+            raise errors.Transient("did not answer in time")
+
+        async def sent(what: Sequence[tuple[bytes, bytes]]) -> object:
+            took.append("sent")
+            return await send(what)
+
+        monkeypatch.setattr(transactions, "sign", slow)
+        monkeypatch.setattr(desk.delegator.node, "send", sent)
+        for _ in range(4):
+            with pytest.raises(errors.Transient, match="in time"):
+                await desk.submit.step()
+        assert len(await _signed(desk, ids[4])) == 2, "the fifth had its turn"
+        took.clear()
+        await desk.propose("new")
+        await desk.step(desk.decide)
+        with pytest.raises(errors.Transient, match="in time"):
+            await desk.submit.step()
+        assert took[0] == "sent" and "hangs" in took
 
 
 async def test_what_a_signature_was_made_for_and_then_lost_is_not_kept(town: staking_belt.Town, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import pytest
@@ -596,8 +596,19 @@ def test_the_cancel_of_what_waits_for_a_person_is_bumped() -> None:
 
 @pytest.mark.parametrize("counts", [USED, FINAL])
 def test_a_used_nonce_is_not_cancelled_for_a_person(counts: sight.Counts) -> None:
-    found = tracker.next(view(state="needs_operator", cancel="x", counts=counts))
+    found = tracker.next(view(state="needs_operator", cancel="x", counts=counts, since_s=NOW))
     assert not [item for item in found if isinstance(item, tracker.Bump)]
+
+
+@pytest.mark.parametrize("state", ["pending", "needs_operator"])
+def test_a_nonce_that_is_said_to_be_used_for_long_without_a_receipt_is_cancelled_all_the_same(
+    state: Literal["pending", "needs_operator"],
+) -> None:
+    """The node may be wrong, and what it would be wrong about is sent again: then the cancel has to be there too."""
+    found = tracker.next(view(state=state, cancel="x", counts=USED, since_s=NOW - sight.SETTLE_S))
+    assert tracker.Bump("cancel", "x") in found
+    untold = view(state=state, cancel="x", counts=FINAL, since_s=NOW - sight.SETTLE_S, receipts={})
+    assert tracker.Bump("cancel", "x") in tracker.next(untold)
 
 
 # --- what a person says became of it ---
