@@ -11,12 +11,12 @@ from collections import OrderedDict
 from aiohttp import web
 
 from domain import errors, hashing, merkle, statement, wire
-from earnings import bodies, book, leases, queries, receipts, sealing, votes
+from earnings import book, leases, queries, receipts, sealing, votes
 from earnings.ingest import Refused
 from earnings.intake import Intake, Wires
 from earnings.web import guard
 from earnings.web.guard import Tokens, refusal, require, tagged
-from kit import http, places
+from kit import http
 
 ATTESTATION_BYTES = 64 << 10
 """The largest valid one has about 8 KiB; a context of control characters is six times as long when escaped."""
@@ -29,10 +29,14 @@ SAID = {
 }
 """What agents sign, with the longest body of each."""
 FREE = frozenset({"/v1/wanted", "/v1/bodies/{root}"})
-"""The one waits for nothing, the other has `CHUNKS_AT_ONCE`."""
+"""The one waits for nothing, the other has `CHUNKS` and `KNOWN_CHUNKS`."""
 CHUNK_BYTES = 8 << 20
-CHUNKS_AT_ONCE = places.Bounds(total=8, addresses=4, each=2)
-"""Chunks in memory at a time: 64 MiB at most. Half of them are for holders of tokens alone."""
+CHUNKS = guard.Reading(total=128, each=48, bytes_total=32 << 20, bytes_each=16 << 20)
+"""Chunks of strangers in memory at a time, from their first byte until they are kept or refused."""
+KNOWN_CHUNKS = guard.Reading(total=128, each=128, bytes_total=64 << 20, bytes_each=64 << 20)
+"""The same of those who show a token or a certificate, apart from strangers'."""
+CHUNKS_AT_WORK = 4
+"""Chunks that are parsed and written at a time, of strangers and of the others each: parsed, one takes many times its bytes."""
 TREES = 4
 """Merkle trees kept for proofs: consumers ask for many proofs of one statement."""
 
@@ -57,7 +61,8 @@ class Api:
         self._tokens = tokens
         self._trees: OrderedDict[bytes, tuple[bytes, list[statement.Leaf], list[bytes]]] = OrderedDict()
         self._growing = asyncio.Lock()
-        self._uploads = places.Slots(CHUNKS_AT_ONCE)
+        self._uploads = {known: guard.Arrivals(KNOWN_CHUNKS if known else CHUNKS) for known in (False, True)}
+        self._at_work = {known: asyncio.Semaphore(CHUNKS_AT_WORK) for known in (False, True)}
 
     def routes(self) -> list[web.RouteDef]:
         def consumer(path: str, handler: http.Handler) -> web.RouteDef:
@@ -98,11 +103,10 @@ class Api:
         if refused is not None:
             return refusal(refused)
         source = guard.source(request, self._tokens)
-        with self._uploads.take(source, known=bodies.by_token(source)) as taken:
-            if not taken:
-                return refusal(Refused(503, "busy", "too many bodies arrive at a time", retry_after_s=1))
-            data = await guard.read_body(request, max_bytes=CHUNK_BYTES)
-            refused = await self._intake.upload(root, data, source=source)
+        known = guard.known(request, source)
+        async with self._uploads[known].hold(request, source=source, max_bytes=CHUNK_BYTES) as data:
+            async with self._at_work[known]:
+                refused = await self._intake.upload(root, data, source=source)
         return refusal(refused) if refused is not None else web.Response(status=202)
 
     async def receipts(self, request: web.Request) -> web.Response:

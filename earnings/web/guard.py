@@ -10,8 +10,9 @@ import asyncio
 import hashlib
 import hmac
 import re
-from collections.abc import Collection, Generator, Mapping
-from contextlib import contextmanager
+import time
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import msgspec
@@ -33,8 +34,21 @@ _LINE = re.compile(r"(?P<name>[A-Za-z0-9_.\-]{1,64}):(?P<hash>[0-9a-f]{64})\Z")
 MAX_IN_FLIGHT = places.Bounds(total=128, addresses=96, each=48)
 """Requests answered at a time: guests and consumers together, and of each kind that agents sign. More wait at the agent, which is built
 for that."""
-READ_AT_ONCE, READ_OF_EACH = 256, 48
-"""Bodies of strangers that are on their way at a time, in all and from one address. They have 64 KiB at most."""
+
+
+class Reading(msgspec.Struct, frozen=True):
+    """Bodies on their way at a time, in `total` and of `each` source, and what may be held of them."""
+
+    total: int
+    each: int
+    bytes_total: int
+    bytes_each: int
+
+
+SAID = Reading(total=256, each=48, bytes_total=16 << 20, bytes_each=16 << 20)
+"""What strangers sign: 64 KiB at most, so the numbers bound it."""
+PACE_CREDIT = 64 << 10
+"""A body counts as so much further on its way: one that has just come is not the slowest."""
 
 
 def source(request: web.Request, tokens: Tokens) -> str:
@@ -53,30 +67,43 @@ def check_length(request: web.Request, *, max_bytes: int) -> None:
 
 
 class _Arriving:
-    """A body on its way. `evict` ends it, unless all of it is here."""
+    """A body on its way. `evict` ends it."""
 
-    def __init__(self, source: str) -> None:
+    def __init__(self, source: str, since_s: float) -> None:
         self.source = source
+        self.size = 0
+        self._since_s = since_s
         self._limit: asyncio.Timeout | None = None
         self._evicted = False
 
-    async def read(self, request: web.Request, *, max_bytes: int) -> bytes:
+    def pace(self, now_s: float) -> float:
+        return (self.size + PACE_CREDIT) / max(now_s - self._since_s, 1e-6)
+
+    async def read(
+        self, request: web.Request, *, max_bytes: int, grown: Callable[[_Arriving, int], None] | None = None
+    ) -> bytes:
+        """`grown` is told of each part."""
         check_length(request, max_bytes=max_bytes)
         loop = asyncio.get_running_loop()
         started = loop.time()
         parts: list[bytes] = []
-        size = 0
         try:
             async with asyncio.timeout_at(started + BODY_GRACE_S) as self._limit:
                 async for part in request.content.iter_chunked(1 << 16):
-                    size += len(part)
-                    if size > max_bytes:
-                        raise web.HTTPRequestEntityTooLarge(max_size=max_bytes, actual_size=size)
+                    if self._evicted:
+                        continue  # it ends at the next turn of the loop
+                    if self.size + len(part) > max_bytes:
+                        raise web.HTTPRequestEntityTooLarge(max_size=max_bytes, actual_size=self.size + len(part))
                     parts.append(part)
+                    self.size += len(part)
+                    if grown is not None:
+                        grown(self, len(part))
                     if not self._evicted:
-                        self._limit.reschedule(started + BODY_GRACE_S + size / BODY_BYTES_PER_S)
+                        self._limit.reschedule(started + BODY_GRACE_S + self.size / BODY_BYTES_PER_S)
+            if self._evicted:
+                raise TimeoutError
         except TimeoutError:
-            raise errors.Transient("the request body does not arrive fast enough", value=size) from None
+            raise errors.Transient("the request body does not arrive fast enough", value=self.size) from None
         finally:
             self._limit = None
         return b"".join(parts)
@@ -87,44 +114,68 @@ class _Arriving:
             self._limit.reschedule(asyncio.get_running_loop().time())
 
 
-async def read_body(request: web.Request, *, max_bytes: int) -> bytes:
-    """The whole body. Raises HTTPRequestEntityTooLarge beyond `max_bytes`, Transient when it comes too slowly."""
-    return await _Arriving("").read(request, max_bytes=max_bytes)
-
-
 class Arrivals:
-    """Bodies on their way. One more than there is room for ends the one that came first, of its own address if that has its share, else
-    of the address that has most: who sends a body at once is never that one, however many are slow."""
+    """Bodies on their way. One more than there is room for ends the slowest: of its own address if that has its share, else of the address
+    that has most. What is held beyond its bound ends the slowest too, of an address beyond its share, else of all. So who sends a body at once
+    is never that one, however many are slow."""
 
-    def __init__(self) -> None:
+    def __init__(self, bounds: Reading | None = None, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._bounds = SAID if bounds is None else bounds
+        self._clock = clock
         self._open: dict[str, dict[_Arriving, None]] = {}
         self._count = 0
+        self._held: dict[str, int] = {}
+        self._bytes = 0
 
     async def read(self, request: web.Request, *, source: str, known: bool, max_bytes: int) -> bytes:
-        """Raises what `read_body` does. Who is `known` is never ended for others."""
+        """The whole body. Raises HTTPRequestEntityTooLarge beyond `max_bytes`, Transient when it comes too slowly or is ended. Who is `known`
+        is never ended for others."""
         if known:
-            return await read_body(request, max_bytes=max_bytes)
-        with self._enter(source) as arriving:
-            return await arriving.read(request, max_bytes=max_bytes)
+            return await _Arriving("", self._clock()).read(request, max_bytes=max_bytes)
+        async with self.hold(request, source=source, max_bytes=max_bytes) as body:
+            return body
 
-    @contextmanager
-    def _enter(self, source: str) -> Generator[_Arriving, None, None]:
-        if len(self._open.get(source, ())) >= READ_OF_EACH:
-            self._evict(source)
-        elif self._count >= READ_AT_ONCE:
-            self._evict(max(self._open, key=lambda name: len(self._open[name])))
-        arriving = _Arriving(source)
+    @asynccontextmanager
+    async def hold(self, request: web.Request, *, source: str, max_bytes: int) -> AsyncGenerator[bytes, None]:
+        """The whole body, which counts among what is held while inside. Raises what `read` does."""
+        if len(self._open.get(source, ())) >= self._bounds.each:
+            self._evict(self._open[source])
+        elif self._count >= self._bounds.total:
+            self._evict(max(self._open.values(), key=len))
+        arriving = _Arriving(source, self._clock())
         self._open.setdefault(source, {})[arriving] = None
         self._count += 1
         try:
-            yield arriving
+            body = await arriving.read(request, max_bytes=max_bytes, grown=self._grown)
+            self._leave(arriving)  # all of it is here: it cannot be ended any more, and is still held
+            yield body
         finally:
             self._leave(arriving)
+            self._take(arriving, -arriving.size)
 
-    def _evict(self, source: str) -> None:
-        first = next(iter(self._open[source]))
-        self._leave(first)
-        first.evict()
+    def _grown(self, arriving: _Arriving, size: int) -> None:
+        self._take(arriving, size)
+        source = arriving.source
+        while self._held.get(source, 0) > self._bounds.bytes_each and source in self._open:
+            self._evict(self._open[source])
+        while self._bytes > self._bounds.bytes_total and self._open:
+            self._evict([other for of_source in self._open.values() for other in of_source])
+
+    def _evict(self, among: Collection[_Arriving]) -> None:
+        now_s = self._clock()
+        slowest = min(among, key=lambda other: other.pace(now_s))
+        self._leave(slowest)
+        self._take(slowest, -slowest.size)
+        slowest.size = 0
+        slowest.evict()
+
+    def _take(self, arriving: _Arriving, size: int) -> None:
+        self._bytes += size
+        held = self._held.get(arriving.source, 0) + size
+        if held:
+            self._held[arriving.source] = held
+        else:
+            self._held.pop(arriving.source, None)
 
     def _leave(self, arriving: _Arriving) -> None:
         of_source = self._open.get(arriving.source, {})
@@ -227,6 +278,11 @@ def certified(request: web.Request) -> bool:
     return bool(request.get_extra_info("peercert"))
 
 
+def known(request: web.Request, source: str) -> bool:
+    """Whether the sender is one whom the operator let in by name: by a token, or by a certificate."""
+    return by_token(source) or certified(request)
+
+
 _said = web.RequestKey("said", bytes)
 
 
@@ -281,10 +337,10 @@ def busy(metrics: Metrics, clock: runtime.Clock, tokens: Tokens, *, rooms: Rooms
         if route in rooms.free:
             return await handler(request)
         asking = source(request, tokens)
-        known = by_token(asking) or certified(request)
+        named = known(request, asking)
         if route in rooms.said:
-            request[_said] = await arrivals.read(request, source=asking, known=known, max_bytes=rooms.said[route])
-        with signed.get(route, guests).take(asking, known=known) as taken:
+            request[_said] = await arrivals.read(request, source=asking, known=named, max_bytes=rooms.said[route])
+        with signed.get(route, guests).take(asking, known=named) as taken:
             if taken:
                 return await handler(request)
             return http.problem(503, "busy", "too many requests at a time", headers={"Retry-After": "1"})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,9 @@ from typing import Any
 import aiohttp
 import pytest
 
-from domain import errors
+from domain import errors, wire
 from earnings import book, leases, limits, queries
-from earnings.web import guard
+from earnings.web import api, guard
 from kit import places, runtime
 from tests import certificates
 from tests.earnings import factory, hub, test_leases, test_tls
@@ -107,17 +107,20 @@ async def test_no_page_reads_on_the_connections_of_the_sealer(tmp_path: Path, op
 
 
 @asynccontextmanager
-async def unfinished(h: hub.Hub, path: str, count: int) -> AsyncIterator[list[asyncio.StreamReader]]:
+async def unfinished(
+    h: hub.Hub, path: str, count: int, *, addresses: Sequence[str] = ("127.0.0.1",)
+) -> AsyncIterator[list[asyncio.StreamReader]]:
     """Bodies that never end, each at the hub before the next one comes."""
     async with AsyncExitStack() as stack:
         readers: list[asyncio.StreamReader] = []
         for number in range(1, count + 1):
-            reader, writer = await asyncio.open_connection("127.0.0.1", h.port)
+            source = addresses[number % len(addresses)]
+            reader, writer = await asyncio.open_connection("127.0.0.1", h.port, local_addr=(source, 0))
             stack.callback(writer.close)
             writer.write(f"POST {path} HTTP/1.1\r\nHost: hub\r\nContent-Length: 1000\r\n\r\n{{".encode())
             await writer.drain()
             readers.append(reader)
-            least = min(number, guard.READ_OF_EACH)
+            least = min(number, SMALL.each)
 
             async def there(least: int = least) -> bool | None:
                 return True if await h.metric("stakeside_hub_http_requests_in_flight") >= least else None
@@ -126,10 +129,13 @@ async def unfinished(h: hub.Hub, path: str, count: int) -> AsyncIterator[list[as
         yield readers
 
 
+SMALL = guard.Reading(total=8, each=6, bytes_total=1 << 20, bytes_each=1 << 20)
+
+
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guard, "READ_AT_ONCE", 8)
-    monkeypatch.setattr(guard, "READ_OF_EACH", 6)
+    monkeypatch.setattr(guard, "SAID", SMALL)
+    monkeypatch.setattr(api, "CHUNKS", SMALL)
     monkeypatch.setattr(guard, "MAX_IN_FLIGHT", places.Bounds(total=6, addresses=4, each=2))
     monkeypatch.setattr(guard, "BODY_GRACE_S", 60.0)  # it is not time that makes room
 
@@ -146,6 +152,122 @@ async def test_slow_bodies_from_one_address_keep_out_no_agent_not_even_of_that_a
         await h.seal(made)
         async with asyncio.timeout(20):
             assert (await readers[0].read(100)).startswith(b"HTTP/1.1 503 "), "the one that came first made room"
+
+
+@pytest.mark.usefixtures("few")
+@pytest.mark.parametrize("addresses", [("127.0.0.1",), ("127.0.0.2", "127.0.0.3")])
+async def test_slow_uploads_keep_no_body_from_coming_not_even_from_their_address(
+    tmp_path: Path, addresses: tuple[str, ...]
+) -> None:
+    made = factory.frames(1)[0]
+    async with hub.running(tmp_path) as h:
+        for agent in factory.AGENTS[:3]:
+            assert (await h.attest(agent, made))[0] == 200
+        path = f"/v1/bodies/0x{made.header.body_root.hex()}"
+
+        async def asked() -> bool | None:
+            return True if (await h.post(path, b"{"))[0] == 400 else None
+
+        await hub.until(asked)
+        async with unfinished(h, path, SMALL.each, addresses=addresses):
+            assert set(await h.upload(made)) == {202}
+            await h.sealed(made)
+
+
+async def test_who_uploads_with_a_certificate_is_not_among_strangers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = certificates.Authority(tmp_path)
+    made = factory.frames(1)[0]
+    shown = test_tls.client(ours, ours.issue("agent", "agent-1"))
+    monkeypatch.setattr(api, "CHUNKS", guard.Reading(total=1, each=1, bytes_total=0, bytes_each=0))
+    async with hub.running(tmp_path, context=test_tls.mutual(ours)) as h:
+        root = f"0x{made.header.body_root.hex()}"
+
+        async def post(path: str, value: object) -> int:
+            async with h.session.post(h.url + path, data=wire.encode(value), ssl=shown) as response:
+                return response.status
+
+        for agent in factory.AGENTS[:3]:
+            assert await post("/v1/attestations", factory.attestation(agent, made)) == 200
+
+        async def taken() -> bool | None:
+            found = {await post(f"/v1/bodies/{root}", chunk) for chunk in made.chunks()}
+            assert 503 not in found
+            return True if found == {202} else None
+
+        await hub.until(taken)
+
+
+class _Sender:
+    """A body whose parts come when the test says so."""
+
+    def __init__(self, arrivals: guard.Arrivals, source: str) -> None:
+        self.content_length, self.content = None, self
+        self._parts: asyncio.Queue[bytes] = asyncio.Queue()
+        self.task = asyncio.create_task(self._run(arrivals, source))
+
+    async def _run(self, arrivals: guard.Arrivals, source: str) -> int | None:
+        """How long it was; None when it was ended."""
+        try:
+            return len(await arrivals.read(self, source=source, known=False, max_bytes=1 << 20))  # type: ignore[arg-type]
+        except errors.Transient:
+            return None
+
+    async def send(self, size: int) -> None:
+        self._parts.put_nowait(bytes(size))
+        await settled()
+
+    async def iter_chunked(self, _size: int) -> AsyncIterator[bytes]:
+        while part := await self._parts.get():
+            yield part
+
+
+async def settled() -> None:
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("others", ["addr:ours", "addr:theirs"])
+async def test_what_is_held_of_bodies_is_bounded_and_the_slowest_makes_room(others: str) -> None:
+    now_s = 0.0
+    bounds = guard.Reading(total=8, each=6, bytes_total=1_000_000, bytes_each=900_000)
+    arrivals = guard.Arrivals(bounds, clock=lambda: now_s)
+    fast = _Sender(arrivals, "addr:ours")
+    await fast.send(100_000)
+    slow = [_Sender(arrivals, others) for _ in range(4)]
+    for sender in slow:
+        await sender.send(100_000)
+    now_s = 1.0
+    for _ in range(7):
+        await fast.send(100_000)
+    assert arrivals._bytes <= bounds.bytes_total  # pyright: ignore[reportPrivateUsage]
+    assert sum(sender.task.done() for sender in slow) == (3 if others == "addr:ours" else 2), "no more than it takes"
+    await fast.send(0)
+    assert await fast.task == 800_000
+    for sender in slow:
+        await sender.send(0)
+    assert [await sender.task for sender in slow if sender.task.done()].count(None) in (2, 3)
+    assert not arrivals._bytes and not arrivals._held and not arrivals._open  # pyright: ignore[reportPrivateUsage]
+
+
+async def test_who_keeps_beginning_uploads_does_not_end_one_that_comes_fast() -> None:
+    now_s = 0.0
+    arrivals = guard.Arrivals(
+        guard.Reading(total=8, each=6, bytes_total=1 << 20, bytes_each=1 << 20), clock=lambda: now_s
+    )
+    fast = _Sender(arrivals, "addr:a")
+    others: list[_Sender] = []
+    for _ in range(20):
+        now_s += 0.25
+        await fast.send(40_000)
+        others.append(_Sender(arrivals, "addr:a"))
+        await settled()
+    await fast.send(0)
+    assert await fast.task == 800_000
+    assert sum(sender.task.done() for sender in others) == 15
+    for sender in others:
+        await sender.send(0)
 
 
 @pytest.mark.usefixtures("few")
@@ -172,7 +294,7 @@ async def test_who_shows_a_token_or_a_certificate_is_not_ended_for_others(tmp_pa
 
     tasks = [asyncio.create_task(read("hers", Body(b"{", done=False), source="token:hers", known=True))]
     for source in ("addr:a", "addr:b"):
-        for number in range(guard.READ_OF_EACH):
+        for number in range(SMALL.each):
             tasks.append(asyncio.create_task(read(f"{source} {number}", Body(b"{", done=False), source=source)))
             await asyncio.sleep(0)
     await read("whole", Body(b"{", b"}", done=True), source="addr:c")

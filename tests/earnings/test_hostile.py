@@ -19,6 +19,7 @@ import pytest
 
 from domain import deployment, errors, hashing, wire
 from earnings import bodies, book, seats
+from earnings.web import api, guard
 from signers import keys
 from tests.earnings import factory, hub
 
@@ -211,12 +212,15 @@ async def in_flight(h: hub.Hub, least: int) -> None:
     await hub.until(there)
 
 
-async def test_slow_anonymous_uploads_do_not_stop_a_token_holders(tmp_path: Path) -> None:
+async def test_where_strangers_have_no_room_to_upload_a_token_holder_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api, "CHUNKS", guard.Reading(total=8, each=8, bytes_total=100, bytes_each=100))
     async with hub.running(tmp_path) as h:
         await votes(h, FRAMES[0])
         async with trickling(h, f"/v1/bodies/{ROOT}", 2):
             await in_flight(h, 2)
-            assert await h.upload(FRAMES[0]) == [503], "this address has its share"
+            assert await h.upload(FRAMES[0]) == [503], "it is longer than what is held of strangers"
             assert await upload(h, FRAMES[0], token=factory.TOKEN) == [202]
             await h.sealed(FRAMES[0])
 
@@ -232,8 +236,6 @@ async def test_an_unwanted_body_is_refused_before_it_is_read(tmp_path: Path) -> 
 
 
 async def test_an_upload_that_trickles_loses_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from earnings.web import guard
-
     monkeypatch.setattr(guard, "BODY_GRACE_S", 0.2)
     async with hub.running(tmp_path) as h:
         await votes(h, FRAMES[0])
