@@ -18,7 +18,7 @@ from domain import intent as domain_intent
 from kit import backups, logs
 from store import backup, intents, latches
 from store.connection import Connection
-from store.staking import command
+from store.staking import command, progress
 from store.tables import gap
 
 Kind = Literal[
@@ -40,6 +40,7 @@ Kind = Literal[
     "restore",
 ]
 KINDS: tuple[Kind, ...] = get_args(Kind)
+log = logs.logger()
 LONGEST_REASON = 500
 PAUSABLE = "submit"
 """The subject of pause and resume: the staking belt's new reservations and signatures."""
@@ -191,7 +192,7 @@ async def propose(
         return Refused("bad-expiry", "the intent would have expired before it began")
     subject = hashing.hex0x(wanted.id)
     known = await intents.by_key(c, wanted.chain_id, wanted.account, wanted.key)
-    if known is None and await backup.restored(c) is not None:
+    if known is None and await _forgetful(c):
         return Refused(
             "restored",
             "this book was restored from a backup and nobody has accepted it yet: what was asked for since that backup may be done without being "
@@ -310,7 +311,7 @@ async def clear_latch(c: Connection, name: str, *, by: str, reason: str, at_s: f
         )
         return Refused("not-set", f"no latch {errors.clip(name)} is set{' yet' if later else ''}{advice}")
     if name == backup.LATCH:
-        await _forget_before_restore(c, at_s=at_s)
+        await _forget(c, at_s=at_s)
     await latches.clear(c, name, by=by, at_s=at_s)
     made = await add(
         c, principal=by, kind="clear-latch", subject=name, reason=reason, at_s=at_s,
@@ -343,13 +344,15 @@ async def accept_restored(c: Connection, *, by: str, reason: str, at_s: float) -
     if (refused := reason_refused(reason)) is not None:
         return refused
     set_ = [latch for latch in await latches.active(c) if latch.name in RESTORED]
-    if not set_ and await backup.restored(c) is None:
+    forgetful = await _forgetful(c)
+    if not set_ and not forgetful:
         return Refused(
             "not-restored", f"the book was not restored, and none of the latches {', '.join(RESTORED)} is set"
         )
     for latch in set_:
         await latches.clear(c, latch.name, by=by, at_s=at_s)
-    await _forget_before_restore(c, at_s=at_s)
+    if forgetful:
+        await _forget(c, at_s=at_s)
     await backup.accept_restored(c, by=by, at_s=at_s)
     made = await add(
         c, principal=by, kind="accept-restored", subject="book", reason=reason, at_s=at_s,
@@ -379,13 +382,22 @@ def restoring(*, by: str, reason: str) -> backups.Also:
     return write
 
 
-async def _forget_before_restore(c: Connection, *, at_s: float) -> None:
-    """What the backup holds as not yet reserved may have been done since: nobody but a person can tell, who proposes it again."""
-    for state in sorted(domain_intent.UNSENT):
-        for found in await intents.in_states(c, (state,), limit=1_000_000):
-            if await backup.before_restore(c, found.id, proposed_at_s=found.proposed_at_s):
-                why = "it is older than the restore and may have been done since: propose it again under another key"
-                await intents.move(c, found.id, expect=found.state, to="expired", why=why, at_s=at_s)
+async def _forgetful(c: Connection) -> bool:
+    """Whether nobody accepted yet that this book is older than what was done: `restore` wrote so, or the hub's receipts showed it."""
+    return await backup.restored(c) is not None or any(one.name == backup.LATCH for one in await latches.active(c))
+
+
+async def _forget(c: Connection, *, at_s: float) -> None:
+    """What is not yet reserved in a book that forgot may be done, whenever it was proposed: nobody but a person can tell, who proposes it again."""
+    why = "it was proposed before the restored book was accepted and may be done: propose it again under another key"
+    waiting = sa.select(progress.c.intent, progress.c.state).where(progress.c.state.in_(sorted(domain_intent.UNSENT)))
+    for row in await c.rows(waiting.order_by(progress.c.intent)):
+        try:
+            async with c.savepoint():
+                await intents.move(c, row.intent, expect=row.state, to="expired", why=why, at_s=at_s)
+        except errors.StoreError as error:
+            # Damaged: no stage decides about it either, and all the others must not wait for it.
+            log.error("intent.refused", intent=hashing.hex0x(row.intent), error=str(error))
 
 
 def reason_refused(reason: str) -> Refused | None:

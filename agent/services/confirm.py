@@ -31,8 +31,9 @@ REFRESH_S = 300
 """How old the figures may be in the reason that a bump waits for."""
 FIGURES = re.compile(r"\d+")
 RELEASED: frozenset[intent.State] = frozenset({"cancelled"})
-"""States that give the stake back where a block proves them: none was moved. A reverted call's goes on counting: what reverts again and again must meet the day's
-caps. So does that of a nonce which another transaction took: whoever has the key may have moved as much. Gas is counted by what was mined."""
+"""States that give the stake back where a block proves them: none was moved. A reverted call's goes on counting: what reverts again and
+again must meet the day's caps. So does that of a nonce which another transaction took: whoever has the key may have moved as much. Gas is
+counted by what was mined."""
 Planned: TypeAlias = tuple[following.Open, tuple[tracker.Output, ...]]
 log = logs.logger()
 

@@ -223,6 +223,40 @@ async def test_accepting_a_restored_book_clears_its_latches_and_no_other(book: B
         assert await backup.restored(c) is None
 
 
+@pytest.mark.parametrize("by", ["accept-restored", "clear-latch"])
+async def test_accepting_a_book_that_forgot_ends_all_that_waits_and_nothing_damaged_holds_that_up(
+    book: Book, by: str
+) -> None:
+    async def states(c: Connection) -> list[str]:
+        return [
+            row.state
+            for row in await c.rows(sa.text("SELECT state FROM progress JOIN intent ON id = intent ORDER BY position"))
+        ]
+
+    async with book.write() as c:
+        for key in "abcd":
+            await belt.propose(c, belt.wanted(key))
+        await belt.bring(c, "pending", belt.wanted("e"))
+        await latches.set(c, "submit.nonces", reason="the chain counts 9", at_s=1)
+        done(await commands.accept_restored(c, by="bob", reason="it was a wallet", at_s=2))
+        assert await states(c) == ["new"] * 4 + ["pending"], "this book forgot nothing"
+        # Somebody put an old file back by hand, and the hub's receipts show it.
+        await latches.set(c, backup.LATCH, reason="the hub has more receipts", at_s=3)
+        answer = await commands.propose(c, belt.wanted("f"), by="tess", reason="r", at_s=100, expires_at_s=200)
+        assert refused(answer) == "restored"
+    async with belt.undone(book) as c:
+        await belt.unguard(c)
+        await c.change(sa.text("UPDATE intent SET arguments = '{' WHERE \"key\" = 'b'"))
+        await c.change(sa.text("UPDATE progress SET moves = 7 WHERE intent = :id").bindparams(id=belt.wanted("c").id))
+        if by == "accept-restored":
+            done(await commands.accept_restored(c, by="bob", reason="checked by hand", at_s=4))
+        else:
+            done(await commands.clear_latch(c, backup.LATCH, by="bob", reason="checked by hand", at_s=4))
+        assert await states(c) == ["expired", "expired", "new", "expired", "pending"]
+        assert await latches.active(c) == []
+        done(await commands.propose(c, belt.wanted("f"), by="tess", reason="r", at_s=100, expires_at_s=200))
+
+
 async def test_a_gap_is_accepted_once_while_it_is_open(book: Book) -> None:
     async with book.write() as c:
         assert refused(await commands.adopt_gap(c, 1, by="bob", reason="r", at_s=1)) == "unknown"
