@@ -76,7 +76,7 @@ def approve(args: argparse.Namespace) -> int:
         answer = agent.post(f"{path}/approve", {"payloadHash": payload, "reason": args.reason})
     except asking.Refused as error:
         return _refused(args, error)
-    return asking.finish(args, answer, ["approved"])
+    return asking.finish(args, answer, [f"approved: exactly the payload {payload}"])
 
 
 def reject(args: argparse.Namespace) -> int:

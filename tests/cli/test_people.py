@@ -230,7 +230,7 @@ async def test_another_person_approves_from_the_console(console: Console) -> Non
     code, _, err = await console("intents", "approve", str(made["id"]), *stale, *WHY, by="amy")
     assert code == main.NO and "other-payload" in err
     code, out, _ = await console("intents", "approve", str(made["id"]), *WHY, by="amy")
-    assert code == 0 and "approved" in out
+    assert code == 0 and f"approved: exactly the payload {made['payloadHash']}" in out
     code, out, _ = await console("intents", "show", str(made["id"]))
     assert code == 0 and "amy" in out
     assert (await console("intents", "cancel", str(made["id"]), *WHY, by="pat"))[0] == 0

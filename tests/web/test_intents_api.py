@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from domain import hashing
+from domain import hashing, intent
 from store import attempts, intents
 from tests.store import belt
 from tests.web.conftest import ACCOUNT, POLICY, World
@@ -249,7 +249,23 @@ async def test_what_needs_nobody_is_not_settled_and_not_offered(world: World) ->
     assert await offered(needy, "pat") == await offered(made["id"], "otto") == (False, False)
 
 
+async def test_the_form_to_settle_explains_each_choice(world: World) -> None:
+    await team(world)
+    page = (await world.ask("GET", f"/intents/{await needs_operator(world)}", by="otto")).body.decode()
+    for outcome in intent.OUTCOMES:
+        assert f'<option value="{outcome}">' in page
+        assert f"<li><strong>{outcome.replace('_', ' ')}</strong>: " in page
+    assert '<button class="stop">Cancel</button>' in page and "<button>Settle</button>" in page
+
+
 # --- looking ---
+
+
+async def test_the_page_of_an_intent_shows_the_payload_that_is_approved_whole(world: World) -> None:
+    await team(world)
+    made = await proposed(world)
+    page = (await world.ask("GET", f"/intents/{made['id']}", by="amy")).body.decode()
+    assert f"<dt>payload</dt><dd><code>{made['payloadHash']}</code></dd>" in page
 
 
 async def test_intents_page_by_key_and_filter_by_state(world: World) -> None:

@@ -141,7 +141,7 @@ def _asked(detail: items.IntentDetail, asset: items.Asset | None, now_s: int) ->
             ("nonce", NONE if detail.nonce is None else f"{detail.nonce:,}"),
             ("holds of the budget", held_),
             ("key", f"<code>{text(shown.key)}</code>"),
-            ("payload", short(shown.payload_hash)),
+            ("payload", long(shown.payload_hash)),
         ),
         long_=True,
     )
@@ -174,12 +174,20 @@ SETTLES = (
     '<p class="soft small">Say what became of it, when you know it from elsewhere. It ends so once its nonce is used in a final block, '
     "and never against the agent's own index.</p>"
 )
+OUTCOMES_MEAN = {
+    "final_reverted": "its transaction is in a block, and failed there: nothing moved but the fee",
+    "final_no_effect": "its transaction is in a block and succeeded, and did not do what was wanted",
+    "cancelled": "the transaction that does nothing was mined in its place; only where a cancel was signed",
+    "superseded": "a transaction that is not the agent's has its nonce",
+}
 
 
 def _settle(target: str) -> str:
     outcomes = "".join(f'<option value="{name}">{rows.words(name)}</option>' for name in intent_.OUTCOMES)
     choose = f'<label>It is<select name="outcome" required><option value="">choose</option>{outcomes}</select></label>'
-    return form(f"{target}/settle", choose, reason("How you know"), button="Settle", kind="stop")
+    lines = "".join(f"<li><strong>{rows.words(name)}</strong>: {means}</li>" for name, means in OUTCOMES_MEAN.items())
+    told = f'<ul class="soft small">{lines}</ul>'
+    return told + form(f"{target}/settle", choose, reason("How you know"), button="Settle")
 
 
 def _cancels(shown: items.Intent) -> str:
@@ -278,7 +286,7 @@ def _decisions(detail: items.IntentDetail) -> str:
         rule = "" if item.rule == "all" else f"by rule {text(item.rule)}, "
         told = (
             f'<p class="soft small">{rule}{when(item.at_s)} UTC, looking at block {item.block_number:,} {short(item.block_hash)}; '
-            f"policy {short(item.policy_hash)}, payload {short(item.payload_hash)}</p>"
+            f"policy {short(item.policy_hash)}, payload {long(item.payload_hash)}</p>"
         )
         shown = table(f"Rules, decision {number + 1}", ("rule", "outcome", "detail"), found)
         parts.append(folded(f"decision-{number}", title, told, shown, box=True))
