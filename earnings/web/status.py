@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import html
+import json
 from collections.abc import Mapping
+from typing import cast
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -160,7 +162,7 @@ def _page(
     )
     signers = "".join(
         f"<tr><td><code>{_text(agent.address)}</code></td><td>{_text(agent.receipts)}</td>"
-        f"<td>{'<span class=bad>quarantined</span>' if agent.quarantined else 'counts'}</td><td>{_text(agent.context, 160)}</td></tr>"
+        f"<td>{'<span class=bad>quarantined</span>' if agent.quarantined else 'counts'}</td><td>{_text(_words(agent.context), 160)}</td></tr>"
         for agent in agents
     )
     proofs = "".join(
@@ -170,7 +172,7 @@ def _page(
     )
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-        f'<meta http-equiv="refresh" content="5"><title>{_text(name)} · stakeside hub</title>'
+        f'<link rel="icon" href="data:,"><meta http-equiv="refresh" content="5"><title>{_text(name)} · stakeside hub</title>'
         '<link rel="stylesheet" href="/style.css"></head><body>'
         f"<h1>{_text(name)}: stakeside hub, {state}</h1><p>Deployment <code>{_text(deployment)}</code> · "
         '<a href="/status">JSON</a> · <a href="/metrics">metrics</a></p>'
@@ -187,6 +189,20 @@ def _page(
         )
         + "</body></html>"
     )
+
+
+def _words(context: str) -> str:
+    """What an agent says of itself, as names and values; as it is where it is no flat JSON object, or was cut off."""
+    try:
+        said: object = json.loads(context)
+    except ValueError:
+        return context
+    if not isinstance(said, dict):
+        return context
+    pairs = cast("dict[str, object]", said).items()
+    if any(isinstance(value, dict | list) for _, value in pairs):
+        return context
+    return ", ".join(f"{name} {value}" for name, value in pairs)
 
 
 def _stream(stream: queries.StreamView, frames: queries.Frames) -> str:

@@ -120,6 +120,16 @@ async def test_the_status_page_shows_frames_votes_and_evidence(tmp_path: Path) -
     assert "Evidence of equivocation" in page
 
 
+async def test_the_status_page_shows_what_agents_say_of_themselves_as_names_and_values(tmp_path: Path) -> None:
+    async with hub.running(tmp_path) as h:
+        await h.attest(factory.AGENTS[0], FRAMES[0], context='{"agent":"north","software":"stakeside 0.2.0"}')
+        await h.attest(factory.AGENTS[1], FRAMES[0], context='{"agent":{"deep":1}}')
+        page = (await h.get("/"))[1].decode()
+    assert "<td>agent north, software stakeside 0.2.0</td>" in page
+    assert "<td>{&quot;agent&quot;:{&quot;deep&quot;:1}}</td>" in page
+    assert '<link rel="icon" href="data:,">' in page
+
+
 async def test_metrics_follow_what_happened(tmp_path: Path) -> None:
     async with hub.running(tmp_path) as h:
         await h.seal(FRAMES[0])

@@ -237,7 +237,11 @@ def _block(block: view.Block | None) -> str:
 def _node(status: view.Status) -> str:
     """The node and what the index made of it."""
     node = status.node
-    lag = "unknown" if status.lag_blocks is None else f"{status.lag_blocks:,} blocks"
+    lag = (
+        "unknown"
+        if status.lag_blocks is None
+        else f"{status.lag_blocks:,} block{'' if status.lag_blocks == 1 else 's'}"
+    )
     lies = f'<span class="bad">{node.lies:,}</span>' if node.lies else "0"
     shown = facts(
         (
