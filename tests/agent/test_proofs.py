@@ -260,6 +260,32 @@ async def test_an_effect_whose_log_the_receipt_leaves_out_is_not_given_up(
     assert await town.effects() == [ETHER]
 
 
+async def test_a_revert_or_a_taken_nonce_is_never_believed_against_a_log_of_our_own_index(
+    town: staking_belt.Town, desk: staking_belt.Desk
+) -> None:
+    """One is said to have reverted, of the other no receipt is known; the book holds the effects of both."""
+    reverted, taken = await desk.propose("reverted"), await desk.propose("taken")
+    await desk.run(1)
+    await town.mine()
+    ((first,), (second,)) = [await hashes(desk, id) for id in (reverted, taken)]
+
+    def lie(method: str, params: list[Any], honest: Json) -> Json:
+        if method == "eth_getTransactionReceipt" and params == [first] and honest is not None:
+            return honest | {"status": "0x0", "logs": []}
+        return None if method == "eth_getTransactionReceipt" and params == [second] else honest
+
+    async with liar(town, lie) as url:
+        desk.endpoint.url = url
+        ways = [await through(town, desk, reverted), await desk.way(taken)]
+    assert not {state for way in ways for state in way} & set(FAILED)
+    for id, why in ((reverted, "it reverted, and the book has a log of it"), (taken, "the book holds the effect of")):
+        stored = await desk.look(id)
+        assert stored.state == "needs_operator" and why in stored.why, stored.why
+    desk.endpoint.url = town.url
+    for id in (reverted, taken):
+        await desk.until(id, "final_ok")
+
+
 async def test_a_receipt_that_cannot_be_true_is_no_answer_that_there_is_none(
     town: staking_belt.Town, desk: staking_belt.Desk
 ) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from agent.delegations import sight
 from domain import hashing, intent
+from indexers.chain import account
 from store import attempts, commands, inclusions, intents, outstanding, reservations, settling
 from tests.agent import staking_belt
 from tests.agent.staking_belt import TIMING
@@ -213,3 +214,29 @@ async def test_an_invented_height_keeps_nobody_waiting_for_ever(
     assert way[way.index("pending") :] == ["pending", "included", "pending", "included", "final_ok"]
     async with desk.book.read() as c:
         assert await outstanding.height(c, desk.delegator.chain_id, desk.delegator.address) < 10**12
+
+
+async def test_what_was_moved_while_the_node_was_asked_is_looked_at_anew(
+    town: staking_belt.Town, desk: staking_belt.Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was read as pending, with a receipt; a person's matter must not become an inclusion by what was true before."""
+    await town.client.call("evm_setAutomine", False)
+    id = await desk.propose("a")
+    await desk.until(id, "pending", mine=False)
+    await town.mine()
+    look = account.Account.look
+
+    async def meanwhile(self: account.Account, *asked: Any, **named: Any) -> Any:
+        found = await look(self, *asked, **named)
+        async with desk.book.write() as c:
+            at_s = desk.clock.now()
+            await intents.move(c, id, expect="pending", to="needs_operator", why="the facts disagree", at_s=at_s)
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(account.Account, "look", meanwhile)
+        await desk.confirm.step()
+    async with desk.book.read() as c:
+        assert await inclusions.of_intent(c, id) == []
+    assert await desk.state(id) == "needs_operator"
+    await desk.until(id, "final_ok")

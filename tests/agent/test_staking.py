@@ -547,7 +547,9 @@ async def test_a_stale_lease_token_cannot_be_written(town: staking_belt.Town, de
     desk.lease.held = 4
     id = await desk.propose("b")
     await desk.run(3)
-    assert "stale" in (await desk.look(id)).why and await town.count("pending") == 1
+    stored = await desk.look(id)
+    assert (stored.state, stored.why) == ("planned", "the account's lease is not held: its token is stale")
+    assert await town.count("pending") == 1
 
 
 async def test_a_backend_that_is_behind_gives_out_no_nonce_that_a_person_accepted_as_used(

@@ -111,6 +111,32 @@ async def test_a_restored_book_bumps_nothing_until_a_person_has_accepted_it(
             assert len(await attempts.of_intent(c, slow)) == 2
 
 
+async def test_a_bump_that_was_frozen_before_the_backup_is_not_signed_until_a_person_has_accepted_the_book(
+    town: staking_belt.Town, tmp_path: Path
+) -> None:
+    async with staking_belt.desk(town, tmp_path / "book.db") as desk:
+        slow = await desk.propose("slow")
+        await desk.until(slow, "pending", mine=False)
+        await town.client.call("anvil_dropAllTransactions")
+        await desk.clock.advance(desk.delegator.timing.bump_after_s)
+        await desk.step(desk.confirm)
+        async with desk.book.read() as c:
+            assert [item.kind for item in await attempts.of_intent(c, slow)] == ["original", "bump"]
+        await backups.take(f"sqlite:///{tmp_path / 'book.db'}", tmp_path / "backup.db", KINDS, at_s=1)
+    await backups.restore(tmp_path / "backup.db", f"sqlite:///{tmp_path / 'again.db'}", KINDS, expect={}, at_s=2)
+    async with staking_belt.desk(town, tmp_path / "again.db") as desk:
+        for _ in range(2):
+            await desk.step(desk.submit)  # also before the latch is set: `meta` says that it was restored
+            async with desk.book.read() as c:
+                assert len(await attempts.signed_of(c, slow)) == 1
+            await desk.step(desk.confirm)
+        assert await desk.latches() == ["submit.restored"]
+        assert isinstance(await desk.clear("submit.restored"), commands.Done)
+        await desk.step(desk.submit)
+        async with desk.book.read() as c:
+            assert len(await attempts.signed_of(c, slow)) == 2
+
+
 async def test_what_a_restored_book_forgot_of_its_own_is_nobodys_before_a_person_says_so(
     town: staking_belt.Town, tmp_path: Path
 ) -> None:
