@@ -75,7 +75,7 @@ async def test_a_second_process_is_refused_and_told_who_holds_the_book(url: str)
         assert holder.stdout is not None and holder.stdout.readline() == "holding\n"
         with pytest.raises(errors.StoreError, match=str(holder.pid)) as caught:
             await factory.open_book(url)
-        assert "stop the other one" in caught.value.cure
+        assert "stop it first" in caught.value.cure
     finally:
         holder.communicate("\n", timeout=WAIT_S)
     await (await factory.open_book(url)).close()
