@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import resource
 import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -54,6 +56,12 @@ IDLE_CONNECTION_S = 20.0
 """A connection without a request is closed after this; so is one that has not sent a whole request head."""
 LINGER_S = 10.0
 """How long an upload that was refused is read on, so that its sender sees the refusal."""
+HANDSHAKE_S = 10.0
+"""How long a TLS handshake may take."""
+RESERVED_FILES = 256
+"""Descriptors that connections of guests never take: nodes, signers, hubs and the book need some. Half of them where there are few."""
+MOST_FILES = 1 << 16
+"""As many as a process asks for, where it may have more."""
 NOISE_S = 10.0
 """Malformed requests are logged at most this often: anybody can send them."""
 _MALFORMED = (http_exceptions.HttpProcessingError, web.RequestPayloadError)
@@ -114,21 +122,66 @@ async def serving(
     )
     await runner.setup()
     try:
-        site = web.TCPSite(runner, host, port, ssl_context=tls)
+        door = _Door(runner, secure=tls is not None)
         try:
-            await site.start()
+            patience = None if tls is None else HANDSHAKE_S
+            server = await asyncio.get_running_loop().create_server(
+                door, host, port, ssl=tls, backlog=128, ssl_handshake_timeout=patience
+            )
         except OSError as error:
             raise errors.BadConfig(
                 f"cannot listen: {error.strerror or error}", value=f"{host}:{port}", cure=f"choose another {setting}"
             ) from None
-        yield _bound_port(runner)
+        try:
+            yield _bound_port(server)
+        finally:
+            server.close()
     finally:
         await runner.cleanup()
 
 
-def _bound_port(runner: web.AppRunner) -> int:
-    for address in runner.addresses:
-        return int(address[1])
+class _Door:
+    """The protocol of each new connection. One that would take the last descriptors is closed at once: whoever fills the server with
+    connections keeps the process from nothing but serving more of them."""
+
+    def __init__(self, runner: web.AppRunner, *, secure: bool) -> None:
+        self._runner = runner
+        self._secure = secure
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
+        if soft != resource.RLIM_INFINITY and soft < wanted:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+            soft = wanted
+        most = MOST_FILES if soft == resource.RLIM_INFINITY else soft
+        self._room = most - min(RESERVED_FILES, most // 2)
+
+    def __call__(self) -> asyncio.Protocol:
+        server = self._runner.server
+        if server is None or _open_files() > self._room:
+            if self._secure:
+                # A protocol is told of its connection after the handshake only; without one asyncio lets go of the socket here.
+                raise ConnectionRefusedError
+            return _Closed()
+        return server()
+
+
+class _Closed(asyncio.Protocol):
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        transport.abort()
+
+
+def _open_files() -> int:
+    """0 where the system does not tell."""
+    try:
+        return len(os.listdir("/dev/fd"))
+    except OSError:
+        return 0
+
+
+def _bound_port(server: asyncio.Server) -> int:
+    for socket in server.sockets:
+        return int(socket.getsockname()[1])
     raise errors.BadConfig("the server is bound to no address")
 
 

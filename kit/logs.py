@@ -41,7 +41,7 @@ _SECRET_WORD = re.compile(r"(?:^|[_\-. ])(?:secret|password|passphrase|mnemonic|
 _NOT_SECRET = re.compile(r"(?:public|receipt|row|cache|sort|natural)[_\-. ]?keys?$|_(?:file|path|id)$")
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _KEY_LIKE = re.compile(r"(?<![0-9a-fA-F])(?:0x)?[0-9a-fA-F]{64}(?![0-9a-fA-F])")
-_TOKEN_LIKE = re.compile(r"(?<![A-Za-z0-9])(?:stk|sks)_[A-Za-z0-9_-]{43}")
+_TOKEN_LIKE = re.compile(r"(?:stk|sks)_[A-Za-z0-9_-]{43}")
 _URL = re.compile(r"\b([a-z][a-z0-9+.\-]*)://([^\s'\"<>]+)", re.IGNORECASE)
 _ERROR_FIELDS = ("error", "exception", "reason", "why", "detail", "message")
 

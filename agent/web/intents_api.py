@@ -15,7 +15,7 @@ from aiohttp import web
 
 from agent.web import answers, bodies, items, live, people, routes, shown
 from domain import errors, hashing, intent
-from kit import http
+from kit import http, logs
 from store import book, commands, queries, settling
 
 MAX_PAGE = 200
@@ -225,4 +225,9 @@ def _key(request: web.Request, given: str | None) -> str:
     key = named.pop()
     if not _KEY.match(key):
         raise errors.BadAnswer("the key has 1 to 128 visible ASCII characters", value=key)
+    if logs.hide_tokens(key) != key:
+        raise errors.BadAnswer(
+            "the key holds a token, which would stay in the book",
+            cure="name the intent otherwise, and rotate the token",
+        )
     return key

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import socket
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -222,3 +225,65 @@ async def test_a_fault_of_ours_still_says_where() -> None:
     assert code == 500
     assert "ZeroDivisionError" in log.getvalue()
     assert "Traceback" in log.getvalue()
+
+
+FLOODED = """
+import asyncio, os, resource, sys
+resource.setrlimit(resource.RLIMIT_NOFILE, (96, 160))
+from aiohttp import web
+from kit import http
+
+async def main() -> None:
+    app = http.application()
+
+    async def hello(request: web.Request) -> web.Response:
+        return web.Response(text="hello")
+
+    app.add_routes([web.get("/", hello)])
+    async with http.serving(app, host="127.0.0.1", port=0, idle_s=1.0) as port:
+        print(port, flush=True)
+        await asyncio.to_thread(sys.stdin.readline)
+        files = [os.open(os.devnull, os.O_RDONLY) for _ in range(40)]
+        for file in files:
+            os.close(file)
+        print("spare", flush=True)
+        await asyncio.to_thread(sys.stdin.readline)
+
+asyncio.run(main())
+"""
+
+
+async def test_guests_who_fill_a_server_with_connections_leave_descriptors_for_everything_else() -> None:
+    """Half heads, far more than the process may have files open; its own limit is raised to what it may have first."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", FLOODED, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdin is not None and process.stdout is not None
+    guests = list[socket.socket]()
+    try:
+        async with asyncio.timeout(30):
+            port = int(await process.stdout.readline())
+            for _ in range(300):
+                guest = socket.create_connection(("127.0.0.1", port), timeout=5)
+                guests.append(guest)
+                with contextlib.suppress(OSError):
+                    guest.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n")
+            process.stdin.write(b"\n")
+            assert (await process.stdout.readline()) == b"spare\n"
+            for guest in guests:
+                guest.close()
+            async with http.client_session() as session:
+                while True:
+                    with contextlib.suppress(aiohttp.ClientError, OSError):
+                        async with session.get(f"http://127.0.0.1:{port}/") as answer_:
+                            assert await answer_.text() == "hello"
+                            break
+                    await asyncio.sleep(0.1)
+            process.stdin.write(b"\n")
+            assert await process.wait() == 0
+    finally:
+        for guest in guests:
+            guest.close()
+        if process.returncode is None:
+            process.kill()
+            await process.wait()

@@ -79,6 +79,7 @@ async def test_the_key_may_be_a_header_and_must_be_there_once(world: World) -> N
     assert await status("a", "b") == 400
     assert await status(None, "b b") == 400
     assert await status(None, "b" * 129) == 400
+    assert await status(None, "a-stk_" + "A" * 43) == 400, "a token would stay in the book"
     assert await status("a", "a") == 201
     assert await status(None, "a") == 200
 
