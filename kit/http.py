@@ -60,6 +60,11 @@ HANDSHAKE_S = 10.0
 """How long a TLS handshake may take."""
 RESERVED_FILES = 256
 """Descriptors that connections of guests never take: nodes, signers, hubs and the book need some. Half of them where there are few."""
+ACCEPTED_AT_ONCE = 32
+"""Connections taken before the door sees the first of them. asyncio takes a whole batch in each turn and lets go of those that are turned
+away some turns later, so a few batches have to fit in the reserve."""
+WAITING_CONNECTIONS = 1024
+"""How many more the system keeps for us meanwhile, where it allows that many."""
 MOST_FILES = 1 << 16
 """As many as a process asks for, where it may have more."""
 NOISE_S = 10.0
@@ -126,8 +131,9 @@ async def serving(
         try:
             patience = None if tls is None else HANDSHAKE_S
             server = await asyncio.get_running_loop().create_server(
-                door, host, port, ssl=tls, backlog=128, ssl_handshake_timeout=patience
+                door, host, port, ssl=tls, backlog=ACCEPTED_AT_ONCE, ssl_handshake_timeout=patience
             )
+            _widen_queue(server)
         except OSError as error:
             raise errors.BadConfig(
                 f"cannot listen: {error.strerror or error}", value=f"{host}:{port}", cure=f"choose another {setting}"
@@ -177,6 +183,13 @@ def _open_files() -> int:
         return len(os.listdir("/dev/fd"))
     except OSError:
         return 0
+
+
+def _widen_queue(server: asyncio.Server) -> None:
+    """asyncio has one figure for both: how many connections wait, and how many of them it takes at once."""
+    for listener in server.sockets:
+        with listener.dup() as same:
+            same.listen(WAITING_CONNECTIONS)
 
 
 def _bound_port(server: asyncio.Server) -> int:

@@ -229,7 +229,7 @@ async def test_a_fault_of_ours_still_says_where() -> None:
 
 FLOODED = """
 import asyncio, os, resource, sys
-resource.setrlimit(resource.RLIMIT_NOFILE, (96, 160))
+resource.setrlimit(resource.RLIMIT_NOFILE, (96, 480))
 from aiohttp import web
 from kit import http
 
@@ -243,7 +243,7 @@ async def main() -> None:
     async with http.serving(app, host="127.0.0.1", port=0, idle_s=1.0) as port:
         print(port, flush=True)
         await asyncio.to_thread(sys.stdin.readline)
-        files = [os.open(os.devnull, os.O_RDONLY) for _ in range(40)]
+        files = [os.open(os.devnull, os.O_RDONLY) for _ in range(60)]
         for file in files:
             os.close(file)
         print("spare", flush=True)
@@ -263,7 +263,7 @@ async def test_guests_who_fill_a_server_with_connections_leave_descriptors_for_e
     try:
         async with asyncio.timeout(30):
             port = int(await process.stdout.readline())
-            for _ in range(300):
+            for _ in range(700):
                 guest = socket.create_connection(("127.0.0.1", port), timeout=5)
                 guests.append(guest)
                 with contextlib.suppress(OSError):
