@@ -73,6 +73,18 @@ def known(loaded: settings.AgentSettings, manifests: Sequence[manifest.Manifest]
             )
 
 
+def assets_of(loaded: settings.AgentSettings, manifests: Sequence[manifest.Manifest]) -> dict[str, policy.Asset]:
+    """By protocol, in the words of the pages."""
+    of = [
+        ("coins" if item.document.asset == "native" else item.document.asset, item.document.decimals)
+        for item in manifests
+    ]
+    return {
+        named.name: policy.Asset(decimals, name, only=len(set(of)) == 1)
+        for named, (name, decimals) in zip(loaded.protocols, of, strict=True)
+    }
+
+
 async def wire(
     loaded: settings.AgentSettings,
     *,
@@ -130,6 +142,7 @@ async def wire(
         again=delegator.Again(),
         observe=meters.transaction,
         balance=meters.account,
+        assets=assets_of(loaded, manifests),
     )
     meters.lease(lambda: leased.guard.token() is not None)
     audit = nonce_audit.NonceAudit(the, exclusive=wanted.exclusive)

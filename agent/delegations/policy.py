@@ -20,6 +20,7 @@ Policy = terms.Policy
 Caps = terms.Caps
 build = terms.build
 Proposal = proposals.Proposal
+Asset = proposals.Asset
 Pin = proposals.Pin
 Approve = proposals.Approve
 Direction = proposals.Direction

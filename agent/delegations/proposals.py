@@ -69,9 +69,17 @@ class Pin(msgspec.Struct, frozen=True):
         return self.data[:4]
 
 
+class Asset(msgspec.Struct, frozen=True):
+    """What amounts of stake are of. `only`: no protocol of this agent has another one, so sums over all of them are in its unit too."""
+
+    decimals: int
+    name: str
+    only: bool = True
+
+
 class Proposal(msgspec.Struct, frozen=True):
     """The transaction that would be frozen. `effects` counts the logs that would prove it; `amount` is its normalised stake amount, None where
-    it names none."""
+    it names none; `asset` None leaves figures of stake in the smallest unit."""
 
     intent: intents.Intent
     call_to: bytes
@@ -85,6 +93,7 @@ class Proposal(msgspec.Struct, frozen=True):
     amount: int | None
     direction: Direction
     approve: Approve | None = None
+    asset: Asset | None = None
 
     @property
     def selector(self) -> bytes:

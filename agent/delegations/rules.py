@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from agent.delegations import identities, proposals, terms
-from domain import hashing, transaction
+from domain import amounts, hashing, transaction
 
 APPROVE_SELECTOR = bytes.fromhex("095ea7b3")
 """ERC-20 approve(address,uint256)."""
@@ -74,7 +74,8 @@ def _contract(case: Case) -> Found:
     if proposal.data != pin.data:
         return "deny", "the calldata is not what the manifest gives for these arguments"
     if proposal.value_wei != pin.value_wei:
-        return "deny", f"sends {proposal.value_wei} wei where the manifest gives {pin.value_wei}"
+        sent, given = amounts.coins(proposal.value_wei), amounts.coins(pin.value_wei)
+        return "deny", f"sends {sent} where the manifest gives {given}"
     return "pass", f"{hashing.hex0x(pin.to)} selector {hashing.hex0x(pin.selector)}"
 
 
@@ -165,10 +166,13 @@ def _value(case: Case) -> Found:
     value, stake = case.proposal.value_wei, case.proposal.stake
     most = 0 if case.allow is None or case.allow.max_value is None else case.allow.max_value
     if value in (0, stake):
-        return "pass", f"{value} wei" + (", the stake itself" if value else "")
+        return "pass", amounts.coins(value) + (", the stake itself" if value else "")
     if value <= most:
-        return "pass", f"{value} of at most {most} wei"
-    return "deny", f"sends {value} wei, which is not its amount of stake; max_value_wei allows {most}"
+        return "pass", f"{amounts.coins(value)} of at most {amounts.coins(most)}"
+    return (
+        "deny",
+        f"sends {amounts.coins(value)}, which is not its amount of stake; max_value_wei allows {amounts.coins(most)}",
+    )
 
 
 def _amount(case: Case) -> Found:
@@ -178,11 +182,18 @@ def _amount(case: Case) -> Found:
         return _unnamed(case)
     if amount < 0:
         return "deny", f"the amount {amount} is below zero"
+    shown = _stake(case, amount)
     if allow is None or allow.max_amount is None:
-        return "pass", f"{amount}, no cap for one transaction"
+        return "pass", f"{shown}, no cap for one transaction"
     if amount > allow.max_amount:
-        return "deny", f"{amount} is above the {allow.max_amount} of max_amount"
-    return "pass", f"{amount} of at most {allow.max_amount}"
+        return "deny", f"{shown} is above the {_stake(case, allow.max_amount)} of max_amount"
+    return "pass", f"{shown} of at most {_stake(case, allow.max_amount)}"
+
+
+def _stake(case: Case, amount: int) -> str:
+    """In whole units where the asset is known. An allowance may be of another token."""
+    asset = None if case.proposal.approve is not None else case.proposal.asset
+    return str(amount) if asset is None else f"{amounts.decimal(amount, asset.decimals)} {asset.name}"
 
 
 def _unnamed(case: Case) -> Found:
@@ -206,35 +217,51 @@ def _simulation(case: Case) -> Found:
 def _amount_per_day(case: Case) -> Found:
     stake, spent = case.proposal.stake, case.facts.spent_day.amount
     alone, own = case.facts.spent_action.amount, None if case.allow is None else case.allow.max_amount_per_day
-    if spent + stake > case.policy.max_amount_per_day:
-        return "deny", _beyond(spent, stake, case.policy.max_amount_per_day)
+    most, asset = case.policy.max_amount_per_day, case.proposal.asset
+    if spent + stake > most:
+        return "deny", _beyond(*_day(asset, spent, stake, most), key="max_amount_per_day")
     if own is not None and alone + stake > own:
-        return "deny", f"{_beyond(alone, stake, own)} of {case.proposal.intent.protocol} {case.proposal.action}"
-    return "pass", f"{spent} + {stake} of {case.policy.max_amount_per_day} in 24 hours"
+        shown = [_stake(case, figure) for figure in (alone, stake, own)]
+        of = f"{case.proposal.intent.protocol} {case.proposal.action}"
+        return "deny", f"{_beyond(*shown, key='max_amount_per_day')} of {of}"
+    return "pass", "{} + {} of {} in 24 hours".format(*_day(asset, spent, stake, most))
+
+
+def _day(asset: proposals.Asset | None, *figures: int) -> list[str]:
+    """Sums over all protocols have a unit only where they all have one asset."""
+    if asset is None or not asset.only:
+        return [str(figure) for figure in figures]
+    return [f"{amounts.decimal(figure, asset.decimals)} {asset.name}" for figure in figures]
 
 
 def _value_per_day(case: Case) -> Found:
     value, spent, most = case.proposal.value_wei, case.facts.spent_day.value_wei, case.policy.max_value_per_day
     if most is None:
         return "skipped", "no cap"
+    shown = [amounts.coins(figure) for figure in (spent, value, most)]
     if spent + value > most:
-        return "deny", _beyond(spent, value, most)
-    return "pass", f"{spent} + {value} of {most} wei in 24 hours"
+        return "deny", _beyond(*shown, key="max_value_wei_per_day")
+    return "pass", "{} + {} of {} in 24 hours".format(*shown)
 
 
 def _gas_per_day(case: Case) -> Found:
     """What is under way is only a worst case and comes back, so it is waited for."""
     paid, open_, most = case.facts.gas_paid_wei, case.facts.gas_open_wei, case.policy.max_gas_wei_per_day
     least = case.policy.least_share(gas=case.proposal.gas, max_fee=case.proposal.max_fee)
+    shown = [amounts.gwei(figure) for figure in (paid, open_, least, most)]
     if paid + least > most:
-        return "deny", _beyond(paid, least, most)
+        return "deny", _beyond(shown[0], shown[2], shown[3], key="max_gas_wei_per_day")
     if paid + open_ + least > most:
-        return "wait", f"{paid} paid in the last 24 hours, {open_} under way and {least} more are above {most}"
-    return "pass", f"{paid} paid + {open_} under way + {least} of {most} wei in 24 hours"
+        return "wait", (
+            "{} paid in the last 24 hours, {} under way and {} more are above the {} of max_gas_wei_per_day".format(
+                *shown
+            )
+        )
+    return "pass", "{} paid + {} under way + {} of {} in 24 hours".format(*shown)
 
 
-def _beyond(spent: int, more: int, most: int) -> str:
-    return f"{spent} in the last 24 hours and {more} more are above {most}"
+def _beyond(spent: str, more: str, most: str, *, key: str) -> str:
+    return f"{spent} in the last 24 hours and {more} more are above the {most} of {key}"
 
 
 def _balance(case: Case) -> Found:
@@ -242,12 +269,12 @@ def _balance(case: Case) -> Found:
     facts, least = case.facts, case.policy.min_balance
     worst = case.policy.worst_case(gas=case.proposal.gas, value_wei=case.proposal.value_wei)
     left = facts.balance_wei - worst
-    shown = f"{facts.balance_wei} wei − {worst} at worst"
+    shown = f"{amounts.coins(facts.balance_wei)} − {amounts.coins(worst)} at worst"
+    below = f"below the {amounts.coins(least)} of min_balance_wei"
     if left < least:
-        return "deny", f"{shown} leaves {left}, below the {least} of min_balance_wei"
-    if left - facts.committed_wei < least:
-        return "wait", f"{shown} − {facts.committed_wei} committed leaves {left - facts.committed_wei}, below {least}"
-    return "pass", f"{shown} − {facts.committed_wei} committed leaves {left - facts.committed_wei}"
+        return "deny", f"{shown} leaves {amounts.coins(left)}, {below}"
+    shown += f" − {amounts.coins(facts.committed_wei)} committed leaves {amounts.coins(left - facts.committed_wei)}"
+    return ("wait", f"{shown}, {below}") if left - facts.committed_wei < least else ("pass", shown)
 
 
 def _approval(case: Case) -> Found:
@@ -258,12 +285,13 @@ def _approval(case: Case) -> Found:
     if amount is None and case.proposal.direction in ("out", "none"):
         return "skipped", "moves stake to nobody"
     if amount is not None and amount <= above:
-        return "pass", f"{amount} is not above {above}"
+        return "pass", f"{_stake(case, amount)} is not above the {_stake(case, above)} of approval_above"
     given = sorted({found.principal for found in case.facts.approvals if _counts(case, found)})
     have = f"{len(given)} of {needed} approvals" + (f" ({', '.join(given)})" if given else "")
     if len(given) >= needed:
         return "pass", have
-    return "ask", f"{amount} is above {above}: {have}"
+    shown = "an unnamed amount" if amount is None else _stake(case, amount)
+    return "ask", f"{shown} is above the {_stake(case, above)} of approval_above: {have}"
 
 
 def _counts(case: Case, found: proposals.Approval) -> bool:
@@ -303,11 +331,13 @@ def _in_flight(case: Case) -> Found:
 
 def _fees(case: Case) -> Found:
     proposal, caps = case.proposal, case.policy.caps
+    fee, tip = amounts.gwei(proposal.max_fee), amounts.gwei(proposal.tip)
     if proposal.max_fee > caps.max_fee:
-        return "wait", f"{proposal.max_fee} wei per gas are above the {caps.max_fee} of max_fee_per_gas_wei"
+        return "wait", f"{fee} per gas are above the {amounts.gwei(caps.max_fee)} of max_fee_per_gas_wei"
     if not 0 <= proposal.tip <= min(caps.max_tip, proposal.max_fee):
-        return "wait", f"the tip {proposal.tip} is above the {min(caps.max_tip, proposal.max_fee)} that are allowed"
-    return "pass", f"{proposal.max_fee} of at most {caps.max_fee}, tip {proposal.tip} of at most {caps.max_tip}"
+        most = amounts.gwei(min(caps.max_tip, proposal.max_fee))
+        return "wait", f"the tip {tip} is above the {most} that max_tip_wei and the fee allow"
+    return "pass", f"{fee} of at most {amounts.gwei(caps.max_fee)}, tip {tip} of at most {amounts.gwei(caps.max_tip)}"
 
 
 RULES: Mapping[proposals.Rule, Callable[[Case], Found]] = {

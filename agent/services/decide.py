@@ -247,6 +247,7 @@ class DecideService:
             effects=len(call.effects),
             amount=call.amount,
             direction=call.direction,
+            asset=self._the.assets.get(stored.intent.protocol),
         )
 
     async def _facts(

@@ -6,7 +6,7 @@ transactions are to be sent again: that is found again from the book after a cra
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
 import msgspec
@@ -82,7 +82,7 @@ class Again:
 
 
 class Delegator(msgspec.Struct, frozen=True):
-    """`address` has 20 bytes."""
+    """`address` has 20 bytes; `assets` are by protocol, for the words of decisions."""
 
     book: book.Book
     chain_id: int
@@ -95,6 +95,7 @@ class Delegator(msgspec.Struct, frozen=True):
     again: Again
     observe: Observe
     balance: Balance = lambda wei: None
+    assets: Mapping[str, policy.Asset] = {}
 
     def now(self) -> int:
         return int(self.clock.now())

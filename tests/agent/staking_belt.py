@@ -168,6 +168,7 @@ class Desk:
             timing=timing,
             again=delegator.Again(),
             observe=lambda kind, outcome: self.seen.append((kind, outcome)),
+            assets={"devnet": policy.Asset(18, "coins")},
         )
         audit = nonce_audit.NonceAudit(self.delegator, exclusive=exclusive)
         drafter = draft.Drafter(self.delegator.node, {"devnet": self.planner}, self.policy.caps)

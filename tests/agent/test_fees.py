@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from agent.services import confirm
+from domain import amounts
 from store import attempts, inclusions, reservations
 from tests.agent import staking_belt
 from tests.agent.staking_belt import GWEI
@@ -41,7 +42,9 @@ async def test_no_bump_passes_the_days_gas_and_a_cancel_counts_what_it_cost(
         await desk.run(1)
         assert await desk.state(id) == "pending"
         waiting = await desk.look(other)
-        assert waiting.state == "planned" and f"are above {most}" in waiting.why
+        assert (
+            waiting.state == "planned" and f"are above the {amounts.gwei(most)} of max_gas_wei_per_day" in waiting.why
+        )
         await desk.cancel(other)
         await base_fee(town, 15 * GWEI)
         await town.mine()

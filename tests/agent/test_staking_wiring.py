@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from agent import app, checks, staking
+from agent.delegations import policy
 from agent.services import delegator
 from agent.web import server
 from config import settings
@@ -69,6 +70,12 @@ async def test_with_a_delegator_four_services_run_and_without_one_none_of_them(d
     assert [service.name for service in belt.services] == ["lease", "decide", "submit", "confirm"]
     observer = _without(desk, "delegator", "submit", "policy", "policy.allow")
     assert await _wired(observer, tmp_path) is None
+
+
+async def test_decisions_tell_figures_of_a_protocol_in_its_asset(desk: kill.Desk) -> None:
+    loaded = _loaded(desk)
+    (known,) = staking.assets_of(loaded, app.assemble(loaded).manifests).values()
+    assert known == policy.Asset(18, "coins", only=True)
 
 
 async def test_a_delegator_without_a_policy_does_not_start(desk: kill.Desk) -> None:

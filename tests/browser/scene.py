@@ -64,9 +64,9 @@ ACTIONS = [
 FINDINGS = [
     ("allowed", "pass", "delegate on devnet is in [[policy.allow]]"),
     ("validator", "pass", f"validator {VALIDATORS['north']}"),
-    ("amount", "pass", "32000000000000000000 of at most 100000000000000000000 wei"),
-    ("day", "pass", "32000000000000000000 of at most 250000000000000000000 wei in 24 hours"),
-    ("fee", "pass", "31000000000 of at most 200000000000 wei per gas"),
+    ("amount", "pass", "32 coins of at most 100 coins"),
+    ("day", "pass", "0 coins + 32 coins of 250 coins in 24 hours"),
+    ("fee", "pass", "31 gwei of at most 200 gwei, tip 1 gwei of at most 3 gwei"),
     ("simulation", "pass", "1 effect as expected"),
     ("lease", "pass", "token 7"),
 ]
@@ -261,7 +261,7 @@ class Scene:
         at_s = NOW - 600
         arguments = {"validator": VALIDATORS["north"], "amount": str(64 * 10**18 + 123_456_789)}
         of = await self.propose(c, name, "delegate", arguments, at_s=at_s)
-        why = why or "64000000000123456789 is above approval_above 50000000000000000000: 1 approval is needed"
+        why = why or "64.000000000123456789 coins is above the 50 coins of approval_above: 0 of 1 approvals"
         asked = [*FINDINGS, ("approval", "ask", why)]
         await self._decide(c, of, "ask", "approval", why, asked, at_s=at_s + 4)
         await self._walk(c, of, ("planned", "awaiting_approval"), why, at_s=at_s + 4)
@@ -272,7 +272,7 @@ class Scene:
         at_s = NOW - 5400
         arguments = {"validator": VALIDATORS["north"], "amount": str(32 * 10**18)}
         of = await self.propose(c, "final", "delegate", arguments, at_s=at_s)
-        why = "32000000000000000000 is above approval_above 10000000000000000000: 1 approval is needed"
+        why = "32 coins is above the 10 coins of approval_above: 0 of 1 approvals"
         await self._decide(c, of, "ask", "approval", why, [*FINDINGS, ("approval", "ask", why)], at_s=at_s + 3)
         await self._walk(c, of, ("planned", "awaiting_approval"), why, at_s=at_s + 3)
         done = await commands.approve(

@@ -34,6 +34,12 @@ def axe() -> str:
     return (node.installed(Path(__file__).parent / "js") / "node_modules" / "axe-core" / "axe.min.js").read_text()
 
 
+TORN = """(() => [...document.querySelectorAll(".figure")].filter((one) => one.getClientRects().length > 1)
+  .map((one) => one.textContent).slice(0, 5))()"""
+NARROWEST = (320, 640)
+"""CSS pixels: what a desktop of 1280 is at 400 % (WCAG 2.2, 1.4.10 Reflow)."""
+
+
 async def violations(page: chromium.Page) -> list[str]:
     asked = {"runOnly": {"type": "tag", "values": RULES}, "resultTypes": ["violations", "incomplete"], "iframes": False}
     found: dict[str, Any] = await page.evaluate(f"axe.run(document, {json.dumps(asked)})")
@@ -46,8 +52,10 @@ async def violations(page: chromium.Page) -> list[str]:
     ]
 
 
-async def check(page: chromium.Page, name: str, looks: Sequence[tuple[tuple[int, int], bool]] = LOOKS) -> None:
-    """The page that is open, in every look, with everything unfolded."""
+async def check(
+    page: chromium.Page, name: str, looks: Sequence[tuple[tuple[int, int], bool]] = LOOKS, *, figures: bool = True
+) -> None:
+    """The page that is open, in every look, with everything unfolded. `figures`: all of them fit into a line of a phone."""
     await page.evaluate(OPEN_ALL)
     await page.evaluate(axe())
     for size, dark in looks:
@@ -61,6 +69,12 @@ async def check(page: chromium.Page, name: str, looks: Sequence[tuple[tuple[int,
         if folder := os.environ.get("STAKESIDE_SCREENSHOTS"):
             file = f"{name.replace(' ', '-')}-{size[0]}-{'dark' if dark else 'light'}.png"
             await page.screenshot(Path(folder) / file, size, dark=dark)
+        if figures:
+            assert await page.evaluate(TORN) == [], look
+    await page.look(NARROWEST)
+    assert await page.evaluate("document.scrollingElement.scrollWidth") <= NARROWEST[0], (
+        f"{name}, as narrow as can be: {await page.evaluate(WIDTHS)}"
+    )
     await page.look(chromium.DESKTOP)
     assert not page.trouble, page.trouble
 
@@ -126,9 +140,24 @@ async def test_what_a_guest_sees_is_accessible(browser: chromium.Chromium, tmp_p
         await check(page, "refusal")
 
 
+async def test_an_amount_stays_in_one_piece_however_many_digits_it_has(agent: scene.Scene, boss: chromium.Page) -> None:
+    await agent.chain()
+    await agent.day()
+    async with agent.book.write() as c:
+        for name, wei in (("fine", 450_280506841362029208), ("vast", 1_234_567 * 10**18 + 890_123)):
+            arguments = {"validator": scene.VALIDATORS["north"], "amount": str(wei)}
+            await agent.propose(c, name, "delegate", arguments, at_s=scene.NOW)
+    for path in ("/", "/intents", agent.page("fine"), agent.page("vast"), agent.page("final")):
+        await boss.goto(agent.url + path)
+        await boss.evaluate(OPEN_ALL)
+        for size in (chromium.DESKTOP, chromium.PHONE):
+            await boss.look(size)
+            assert await boss.count(".figure") and await boss.evaluate(TORN) == [], (path, size)
+
+
 @pytest.mark.slow
 async def test_hostile_strings_do_not_break_the_look(agent: scene.Scene, boss: chromium.Page) -> None:
     await agent.hostile()
     for name, path in (("overview hostile", "/"), ("intent hostile", agent.page("hostile"))):
         await boss.goto(agent.url + path)
-        await check(boss, name, TWO)
+        await check(boss, name, TWO, figures=False)

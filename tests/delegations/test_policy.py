@@ -358,6 +358,65 @@ def test_an_explanation_names_the_decision_and_every_rule() -> None:
     assert len(lines) == 1 + len(policy.RULES)
 
 
+COINS = policy.Asset(18, "coins")
+DUST = 123_456_789
+
+
+def detail(verdict: policy.Verdict, rule: str) -> str:
+    return next(finding.detail for finding in verdict.findings if finding.rule == rule)
+
+
+def test_a_reason_names_its_setting_and_the_coins_to_the_last_digit() -> None:
+    made = judged(
+        factory.proposal(amount=5 * COIN + DUST, asset=COINS), terms=factory.terms_of(approval_above=str(COIN // 2))
+    )
+    assert made.why == "5.000000000123456789 coins is above the 4 coins of max_amount"
+    assert detail(made, "approval") == (
+        "5.000000000123456789 coins is above the 0.5 coins of approval_above: 0 of 1 approvals"
+    )
+    assert detail(made, "value") == "5.000000000123456789 coins, the stake itself"
+    assert detail(made, "amount_per_day") == "0 coins + 5.000000000123456789 coins of 10 coins in 24 hours"
+    assert detail(made, "fees") == "20 gwei of at most 100 gwei, tip 1 gwei of at most 3 gwei"
+
+
+def test_a_token_of_few_decimals_is_told_in_its_own_units() -> None:
+    allow = {**factory.ALLOW, "max_amount": "1500000"}
+    made = judged(factory.proposal(amount=1_500_001, asset=policy.Asset(6, "USDX")), terms=factory.terms_of(allow))
+    assert made.why == "1.500001 USDX is above the 1.5 USDX of max_amount"
+
+
+def test_a_sum_over_several_assets_has_no_unit() -> None:
+    made = judged(factory.proposal(asset=policy.Asset(18, "coins", only=False)))
+    assert detail(made, "amount_per_day") == f"0 + {COIN} of {10 * COIN} in 24 hours"
+
+
+def test_an_allowance_of_another_token_is_told_in_its_smallest_unit() -> None:
+    made = judged(msgspec.structs.replace(allowance(), asset=COINS))
+    assert "coins" not in detail(made, "amount")
+
+
+@pytest.mark.parametrize(
+    ("changed", "why"),
+    [
+        (
+            {"balance_wei": COIN},
+            "1 coins − 1.02 coins at worst leaves -0.02 coins, below the 1 coins of min_balance_wei",
+        ),
+        (
+            {"spent_day": policy.Spent(10 * COIN)},
+            "10 coins in the last 24 hours and 1 coins more are above the 10 coins of max_amount_per_day",
+        ),
+        (
+            {"gas_paid_wei": COIN - GWEI},
+            "999,999,999 gwei in the last 24 hours and 4,000,000 gwei more are above the 1,000,000,000 gwei of max_gas_wei_per_day",
+        ),
+    ],
+    ids=["balance", "amount per day", "gas per day"],
+)
+def test_what_the_money_does_not_reach_for_is_told_in_coins_or_gwei(changed: dict[str, Any], why: str) -> None:
+    assert judged(factory.proposal(asset=COINS), factory.facts(**changed)).why == why
+
+
 def test_findings_survive_the_book() -> None:
     findings = judged().findings
     assert policy.decode(policy.encode(findings)) == findings

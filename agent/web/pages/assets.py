@@ -43,6 +43,7 @@ a { color: inherit; text-underline-offset: .15em; } small, .small { font-size: .
 dl { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 11.5rem), 1fr)); gap: .5rem 1.25rem; margin: .6rem 0 0; }
 dl.long { grid-template-columns: minmax(6rem, 8.5rem) 1fr; gap: .3rem .75rem; } dl.long > div { display: contents; }
 dt { color: var(--soft); font-size: .87rem; } dd { margin: 0; font-variant-numeric: tabular-nums; min-width: 0; }
+.figure, output { overflow-wrap: break-word; }
 .big { font-size: 1.25rem; font-weight: 600; font-variant-numeric: tabular-nums; }
 .chips { display: flex; flex-wrap: wrap; gap: .35rem .9rem; list-style: none; margin: .25rem 0; padding: 0; }
 .steps { display: flex; flex-wrap: wrap; gap: .3rem; list-style: none; margin: .9rem 0; padding: 0; counter-reset: n; }
@@ -75,13 +76,13 @@ summary { cursor: pointer; padding: .3rem 0; } details.box[open] { padding-botto
 .token { font-size: 1.05rem; padding: .6rem .8rem; margin: .4rem 0; background: var(--paper); color: var(--ink); display: block; user-select: all; border: 1px dashed var(--soft); }
 .narrow { max-width: 30rem; margin-inline: auto; }
 @media (max-width: 46rem) {
-  header ul { gap: 0 .8rem; }
+  header ul { gap: 0 .8rem; } .big { font-size: 1.1rem; }
   header .who { margin-left: 0; width: 100%; justify-content: space-between; }
   form label, form input.grow, form select, form input[type=text], form input[type=password] { width: 100%; }
   dl.long { grid-template-columns: 1fr; gap: 0; } dl.long dd { margin-bottom: .4rem; }
   table, tbody, tr, td { display: block; } thead { position: absolute; left: -999rem; }
   tr { border-bottom: 1px solid var(--line); padding: .5rem 0; } tbody tr:first-child { border-top: 1px solid var(--line); }
-  td, td.text { display: grid; grid-template-columns: 7rem minmax(0, 1fr); gap: .75rem; border: 0; padding: .1rem 0; white-space: normal; min-width: 0; }
+  td, td.text { display: grid; grid-template-columns: 5.25rem minmax(0, 1fr); gap: .5rem; border: 0; padding: .1rem 0; white-space: normal; min-width: 0; }
   td::before { content: attr(data-name); color: var(--soft); font-size: .87rem; } td.none { display: none; }
   .dense tr { padding: .35rem 0; } .dense td, .dense td.text { display: inline; margin-right: .6rem; }
   .dense td::before { margin-right: .25rem; } .dense td div { display: inline; } .dense td.none { display: none; }

@@ -13,11 +13,14 @@ from urllib.parse import quote
 
 from agent.web import items
 from agent.web.pages import assets
+from domain import amounts
 
 SHOWN = 300
 """Longest foreign text on a page, in characters."""
 LONG = ("intent", "amount", "to", "reason", "why", "detail", "next frame", "what changed")
 """Columns whose text may take several lines."""
+FIGURE = 40
+"""Longest number that is kept in one piece: no chain has more of its coin, and a longer one would push all else aside."""
 SIGN_OUT = "/v1/session/end"
 NAVIGATION = (
     ("/", "Overview", ""), ("/intents", "Intents", ""), ("/propose", "Propose", "proposer"), ("/commands", "Commands", ""),
@@ -30,6 +33,8 @@ _DIGITS = 100
 """No amount has more; longer digits are a text like any other."""
 _WORD = re.compile(r"0x[0-9a-f]{64}")
 _LONG_NUMBER = re.compile(r"(?<![\w.,])[0-9]{7,78}(?![\w.,]?[\w])")
+_FIGURE = re.compile(r"(?<![\w.,])[0-9](?:[0-9]|[.,](?=[0-9])){5,120}(?![\w])")
+"""Long enough to be torn at the end of a line."""
 
 
 # --- texts ---
@@ -37,8 +42,11 @@ _LONG_NUMBER = re.compile(r"(?<![\w.,])[0-9]{7,78}(?![\w.,]?[\w])")
 
 def text(value: object) -> str:
     """Any value as safe HTML text: bounded, escaped, with invisible and direction-changing characters shown as code points."""
-    raw = str(value)
-    return whole(raw if len(raw) <= SHOWN else raw[: SHOWN - 1] + "…")
+    return whole(_bounded(str(value)))
+
+
+def _bounded(raw: str) -> str:
+    return raw if len(raw) <= SHOWN else raw[: SHOWN - 1] + "…"
 
 
 def whole(value: str) -> str:
@@ -47,9 +55,19 @@ def whole(value: str) -> str:
 
 
 def prose(value: str) -> str:
-    """A sentence of ours with figures in it: long numbers get their digits in groups."""
-    raw = value if len(value) <= SHOWN else value[: SHOWN - 1] + "…"
-    return whole(_LONG_NUMBER.sub(lambda found: f"{int(found[0]):,}", raw))
+    """A sentence of ours with figures in it: long numbers get their digits in groups, and stay in one piece."""
+    grouped_ = _LONG_NUMBER.sub(lambda found: f"{int(found[0]):,}", _bounded(value))
+    parts: list[str] = []
+    end = 0
+    for found in _FIGURE.finditer(grouped_):
+        parts += [whole(grouped_[end : found.start()]), number(found[0])]
+        end = found.end()
+    return "".join(parts) + whole(grouped_[end:])
+
+
+def number(digits: str) -> str:
+    """In one piece, unless a line is too short for all of it."""
+    return f'<span class="figure">{whole(digits)}</span>' if len(digits) <= FIGURE else whole(digits)
 
 
 def segment(name: str) -> str:
@@ -88,34 +106,37 @@ def word(value: str | None) -> str:
 
 def grouped(value: str) -> str:
     """Decimal text with its digits in groups, so that people can count them."""
-    return f"{int(value):,}" if _is_number(value) else value
+    return f"{int(value):,}"
 
 
 def decimal(value: str, decimals: int) -> str:
     """An amount of smallest units in whole ones, every digit kept: `1500000000000000000` with 18 is `1.5`."""
-    whole_, rest = divmod(int(value), 10**decimals)
-    return f"{whole_:,}.{rest:0{decimals}d}".rstrip("0") if rest else f"{whole_:,}"
+    return amounts.decimal(int(value), decimals)
 
 
 def amount(value: str, asset: items.Asset | None) -> str:
     """For a line: in whole units where the asset is known, with the smallest ones in the title."""
-    if asset is None or not _is_number(value):
-        return text(grouped(value))
+    if not _is_number(value):
+        return text(value)
+    if asset is None:
+        return number(grouped(value))
     title = f"{grouped(value)} {asset.smallest}"
-    return f'<span title="{whole(title)}">{decimal(value, asset.decimals)} {text(asset.name)}</span>'
+    return f'<span title="{whole(title)}">{number(decimal(value, asset.decimals))} {text(asset.name)}</span>'
 
 
 def both(value: str, asset: items.Asset | None) -> str:
     """For whoever decides: in whole units, and every digit of the smallest ones."""
-    if asset is None or not _is_number(value):
-        return f'<span class="big">{text(grouped(value))}</span>'
-    small = f'<br><small class="soft">{grouped(value)} {text(asset.smallest)}</small>'
-    return f'<span class="big">{decimal(value, asset.decimals)} {text(asset.name)}</span>{small}'
+    if not _is_number(value):
+        return f'<span class="big">{text(value)}</span>'
+    if asset is None:
+        return f'<span class="big">{number(grouped(value))}</span>'
+    small = f'<br><small class="soft">{number(grouped(value))} {text(asset.smallest)}</small>'
+    return f'<span class="big">{number(decimal(value, asset.decimals))} {text(asset.name)}</span>{small}'
 
 
 def gwei(wei: str) -> str:
     """What gas costs, in the unit people know it by."""
-    return f'<span title="{grouped(wei)} wei">{decimal(wei, 9)} gwei</span>' if _is_number(wei) else text(wei)
+    return f'<span title="{grouped(wei)} wei">{number(decimal(wei, 9))} gwei</span>' if _is_number(wei) else text(wei)
 
 
 def _is_number(value: str) -> bool:
