@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 from urllib.parse import urlencode, urlsplit
 
-from cli import serving
 from domain import errors
 from kit import places
 
@@ -243,7 +242,3 @@ def plain(value: object) -> str:
     """Foreign text for a terminal."""
     text = str(value)
     return text if text.isprintable() else repr(text)
-
-
-def outline(answer: object) -> list[str]:
-    return serving.outline(answer)

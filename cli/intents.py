@@ -27,6 +27,7 @@ def register(subparsers: serving.Subparsers[argparse.ArgumentParser]) -> None:
     list_.set_defaults(run=list_intents)
 
     show_ = commands.add_parser("show", help="one intent with all that became of it")
+    show_.add_argument("--all", action="store_true", help="the rules that were passed too, with their figures")
     approve_ = commands.add_parser("approve", help="let it be carried out, exactly as it is now")
     approve_.add_argument("--payload-hash", metavar="0x…", help="what you looked at; default: what the agent shows now")
     reject_ = commands.add_parser("reject", help="refuse it, before anything is reserved for it")
@@ -51,20 +52,28 @@ def register(subparsers: serving.Subparsers[argparse.ArgumentParser]) -> None:
 
 
 def list_intents(args: argparse.Namespace) -> int:
+    from cli import intent_lines
+
     answer = asking.agent(args).get("/v1/intents", state=args.state, limit=args.limit)
-    return asking.finish(args, answer, [_line(one) for one in cast("list[asking.Json]", answer["intents"])] or ["none"])
+    found = [] if args.json else intent_lines.parse(answer["intents"], list[intent_lines.Intent])
+    return asking.finish(args, answer, [intent_lines.line(one) for one in found] or ["none"])
 
 
 def show(args: argparse.Namespace) -> int:
+    from cli import intent_lines
+
     try:
         answer = asking.agent(args).get(f"/v1/intents/{_id(args.id)}")
     except asking.Refused as error:
         return _refused(args, error)
-    return asking.finish(args, answer, asking.outline(answer))
+    told = [] if args.json else [*intent_lines.lines(intent_lines.parse(answer, intent_lines.Detail), all_=args.all)]
+    return asking.finish(args, answer, told)
 
 
 def approve(args: argparse.Namespace) -> int:
     """Without `--payload-hash` the approval is for what is shown while approving."""
+    from cli import intent_lines
+
     agent, path = asking.agent(args), f"/v1/intents/{_id(args.id)}"
     try:
         payload = args.payload_hash
@@ -72,11 +81,23 @@ def approve(args: argparse.Namespace) -> int:
             intent = cast("asking.Json", agent.get(path)["intent"])
             payload = intent["payloadHash"]
             if not args.json:
-                asking.tell(_line(intent))
+                asking.tell(intent_lines.line(intent_lines.parse(intent, intent_lines.Intent)))
         answer = agent.post(f"{path}/approve", {"payloadHash": payload, "reason": args.reason})
     except asking.Refused as error:
         return _refused(args, error)
-    return asking.finish(args, answer, [f"approved: exactly the payload {payload}"])
+    told = [] if args.json else _waits(agent)
+    return asking.finish(args, answer, [f"approved: exactly the payload {payload}", *told])
+
+
+def _waits(agent: asking.Agent) -> list[str]:
+    """What keeps the staking belt from going on with what was approved; nothing where nothing does, or nobody says."""
+    try:
+        belts = cast("list[asking.Json]", agent.get("/status").get("belts", []))
+    except errors.StakesideError:
+        return []
+    held = [belt for belt in belts if belt["name"] == "staking" and belt["state"] != "running"]
+    reasons = [cast("list[object]", belt["reasons"]) for belt in held]
+    return [f"it waits: {asking.plain(reason)}" for found in reasons for reason in found]
 
 
 def reject(args: argparse.Namespace) -> int:
@@ -96,10 +117,14 @@ def settle(args: argparse.Namespace) -> int:
 
 
 def pause(args: argparse.Namespace) -> int:
+    from cli import intent_lines
+
     body: asking.Json = {"reason": args.reason}
+    until = ", until somebody resumes"
     if args.span is not None:
-        body["untilS"] = int(time.time()) + _seconds(args.span)
-    return _post(args, "/v1/pause", body, said="paused")
+        ends_s = int(time.time()) + _seconds(args.span)
+        body["untilS"], until = ends_s, f" until {intent_lines.when(ends_s)}"
+    return _post(args, "/v1/pause", body, said=f"paused{until}")
 
 
 def resume(args: argparse.Namespace) -> int:
@@ -118,13 +143,6 @@ def _refused(args: argparse.Namespace, error: asking.Refused) -> int:
     if error.status == 404:
         error = asking.Refused(error.status, f"{error.what}; `stakeside intents list` shows those there are", "")
     return asking.refused(args, error)
-
-
-def _line(intent: asking.Json) -> str:
-    given = " ".join(f"{name}={value}" for name, value in cast("asking.Json", intent["arguments"]).items())
-    why = asking.plain(intent["why"])
-    line = f"{intent['id']} {intent['action']} {given} by {intent['proposer']}: {intent['state']}"
-    return asking.plain(line + (f" ({why})" if why else ""))
 
 
 def _id(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+COINS = "coins"
 WEI_DIGITS, GWEI_DIGITS = 18, 9
 """Decimals of every chain's own coin, and of the unit in which gas is paid for."""
 
@@ -12,9 +13,14 @@ def decimal(value: int, decimals: int) -> str:
     return f"{sign}{whole:,}.{rest:0{decimals}d}".rstrip("0") if rest else f"{sign}{whole:,}"
 
 
+def unit(digits: str, name: str) -> str:
+    """The name that goes with a number: of the chain's own coin, which no manifest names, there can be one."""
+    return "coin" if (digits, name) == ("1", COINS) else name
+
+
 def coins(wei: int) -> str:
-    """Of a chain's own coin, which no manifest names."""
-    return f"{decimal(wei, WEI_DIGITS)} coins"
+    digits = decimal(wei, WEI_DIGITS)
+    return f"{digits} {unit(digits, COINS)}"
 
 
 def gwei(wei: int) -> str:

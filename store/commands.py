@@ -7,6 +7,7 @@ proposed is asked here, because the rows know.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Literal, get_args
 
@@ -159,6 +160,16 @@ async def paused(c: Connection, *, now_s: float | None = None) -> Command | None
 def paused_until(pause: Command) -> int | None:
     """When a pause ends by itself; None: when somebody resumes."""
     return msgspec.json.decode(pause.after, type=dict[str, object]).get("until_s")  # type: ignore[return-value]
+
+
+def why_paused(pause: Command) -> str:
+    """In words: who waits for it is told how long."""
+    return f"paused{ends(paused_until(pause))}: {pause.reason}"
+
+
+def ends(until_s: int | None) -> str:
+    """` until …`, or nothing for what only a person ends."""
+    return "" if until_s is None else time.strftime(" until %Y-%m-%d %H:%M:%S UTC", time.gmtime(until_s))
 
 
 async def cancelled(c: Connection, intent: bytes) -> Command | None:

@@ -134,7 +134,7 @@ class Simulation(msgspec.Struct, frozen=True):
 
 class Facts(msgspec.Struct, frozen=True):
     """What is true in the transaction that would reserve. `spent_action` counts the proposal's (protocol, action) alone; `committed_wei` is the
-    sum of `Policy.worst_case` over the account's open intents; `paused` is the reason of the pause; `latches` are all that are set."""
+    sum of `Policy.worst_case` over the account's open intents; `paused` says by which pause; `latches` are all that are set."""
 
     now_s: int
     chain_id: int

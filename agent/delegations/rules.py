@@ -193,7 +193,12 @@ def _amount(case: Case) -> Found:
 def _stake(case: Case, amount: int) -> str:
     """In whole units where the asset is known. An allowance may be of another token."""
     asset = None if case.proposal.approve is not None else case.proposal.asset
-    return str(amount) if asset is None else f"{amounts.decimal(amount, asset.decimals)} {asset.name}"
+    return str(amount) if asset is None else _of(asset, amount)
+
+
+def _of(asset: proposals.Asset, amount: int) -> str:
+    digits = amounts.decimal(amount, asset.decimals)
+    return f"{digits} {amounts.unit(digits, asset.name)}"
 
 
 def _unnamed(case: Case) -> Found:
@@ -231,7 +236,7 @@ def _day(asset: proposals.Asset | None, *figures: int) -> list[str]:
     """Sums over all protocols have a unit only where they all have one asset."""
     if asset is None or not asset.only:
         return [str(figure) for figure in figures]
-    return [f"{amounts.decimal(figure, asset.decimals)} {asset.name}" for figure in figures]
+    return [_of(asset, figure) for figure in figures]
 
 
 def _value_per_day(case: Case) -> Found:
@@ -313,7 +318,7 @@ def _latches(case: Case) -> Found:
 def _pause(case: Case) -> Found:
     if case.facts.paused is None:
         return "pass", "not paused"
-    return "wait", f"paused: {case.facts.paused}"
+    return "wait", case.facts.paused
 
 
 def _lease(case: Case) -> Found:

@@ -124,9 +124,14 @@ class DecideService:
         """Why there is no use in asking the node now."""
         if self._end(stored) is not None:
             return None
-        if stored.state == "awaiting_approval" and await self._same_policy(c, stored):
-            if len(await self._approvals(c, stored)) < self._the.policy.approvals:
-                return stored.why
+        asked = await self._asked(c, stored) if stored.state == "awaiting_approval" else None
+        if asked is not None and len(await self._approvals(c, stored)) < self._the.policy.approvals:
+            return asked
+        held = await self._held(c)
+        return held if held is None or asked is None else f"approved, and waits: {held}"
+
+    async def _held(self, c: book.Connection) -> str | None:
+        """What keeps every intent of the account from going on."""
         held = await nonce_audit.stopped(c)
         if held:
             return held
@@ -135,13 +140,13 @@ class DecideService:
             return f"{under_way} are under way, the policy has room for {self._the.policy.max_in_flight}"
         pause = await commands.paused(c, now_s=self._the.now())
         if pause is not None:
-            return f"paused: {pause.reason}"
+            return commands.why_paused(pause)
         return None if self._the.guard.token() is not None else _lease(self._the.guard)
 
-    async def _same_policy(self, c: book.Connection, stored: intents.Stored) -> bool:
-        """Whether the policy in force is the one that asked: another one may ask for nothing, or refuse."""
+    async def _asked(self, c: book.Connection, stored: intents.Stored) -> str | None:
+        """What people were asked, unless the policy in force is not the one that asked: another one may ask for nothing, or refuse."""
         made = await decisions.for_intent(c, stored.id)
-        return bool(made) and made[-1].policy_hash == self._the.policy.hash()
+        return made[-1].why if made and made[-1].policy_hash == self._the.policy.hash() else None
 
     def _end(self, stored: intents.Stored) -> str | None:
         """Why its time is over."""
@@ -282,7 +287,7 @@ class DecideService:
             gas_open_wei=gas.open,
             simulated=simulated,
             approvals=tuple(await self._approvals(c, stored)),
-            paused=None if pause is None else pause.reason,
+            paused=None if pause is None else commands.why_paused(pause),
             latches=tuple(latch.name for latch in await latches.active(c)),
             lease_held=token is not None and not stale,
             lease_why="its token is stale" if stale else self._the.guard.reason,
@@ -313,7 +318,7 @@ class DecideService:
             await self._postpone(c, stored, found.why)
             return
         if found.kind == "ask" and state == "awaiting_approval":
-            if not await self._same_policy(c, stored):
+            if await self._asked(c, stored) is None:
                 await self._note(c, stored, read, found)
             await self._postpone(c, stored, found.why)
             return

@@ -135,7 +135,7 @@ class SubmitService:
     async def _held(self, c: book.Connection) -> str:
         """Why no original is signed now; bumps and cancels of what is signed go on all the same."""
         pause = await commands.paused(c, now_s=self._the.now())
-        return await nonce_audit.stopped(c) or ("" if pause is None else f"paused: {pause.reason}")
+        return await nonce_audit.stopped(c) or ("" if pause is None else commands.why_paused(pause))
 
     async def _waiting(self, c: book.Connection) -> list[attempts.Attempt]:
         """The newest unsigned attempt of each intent; an original that somebody wants cancelled is signed no more."""

@@ -212,7 +212,8 @@ def belts(live: view.Live, summary: queries.Summary, belt: queries.Belt) -> list
     state = "stopped" if reasons else "running"
     reasons += left(live, belt)
     if belt.paused is not None:
-        reasons.append(f"paused by {belt.paused.principal}: {belt.paused.reason}")
+        ends = commands.ends(belt.paused_until_s)
+        reasons.append(f"paused by {belt.paused.principal}{ends}: {belt.paused.reason}")
         state = "paused" if state == "running" else state
     if live.staking.lease.token is None:
         reasons.append(f"no lease: {live.staking.lease.reason}")

@@ -194,6 +194,26 @@ async def test_an_intent_expires_when_nothing_was_reserved_in_time(
     assert await desk.state(id) == "expired" and await town.count() == 0
 
 
+async def test_what_was_approved_says_that_it_is_and_what_it_waits_for(town: staking_belt.Town, tmp_path: Path) -> None:
+    asking = staking_belt.limits(approval_above="0", approvals=1)
+    async with staking_belt.desk(town, tmp_path / "book.db", section=asking) as desk:
+        id = await desk.propose("a")
+        await desk.run(2)
+        asked = (await desk.look(id)).why
+        assert asked == "1 coin is above the 0 coins of approval_above: 0 of 1 approvals"
+        until = int(desk.clock.now()) + 7200
+        async with desk.book.write() as c:
+            await commands.pause(c, by="olga", reason="an upgrade", at_s=desk.clock.now(), until_s=until)
+        await desk.clock.advance(20)
+        await desk.run(1)
+        assert (await desk.look(id)).why == asked
+        assert isinstance(await desk.approve(id), commands.Done)
+        await desk.clock.advance(20)
+        await desk.run(1)
+        why = (await desk.look(id)).why
+        assert why.startswith("approved, and waits: paused until 20") and why.endswith(" UTC: an upgrade")
+
+
 async def test_a_pause_stops_reservations_and_signatures_and_a_resume_lets_them_go_on(
     town: staking_belt.Town, desk: staking_belt.Desk
 ) -> None:

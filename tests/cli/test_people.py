@@ -5,17 +5,20 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import re
 import stat
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from agent.delegations import identities
 from cli import amounts, asking, main
 from config import settings
 from domain import errors, hashing
 from kit import tls
-from store import book, commands, latches, principals
+from store import book, commands, decisions, latches, principals
 from tests import certificates
 from tests.cli.test_backup import AGENT, DOCUMENT
 from tests.store import belt
@@ -235,6 +238,50 @@ async def test_another_person_approves_from_the_console(console: Console) -> Non
     assert code == 0 and "amy" in out
     assert (await console("intents", "cancel", str(made["id"]), *WHY, by="pat"))[0] == 0
     assert (await console("intents", "reject", str(made["id"]), *WHY, by="amy"))[0] == main.NO
+
+
+async def test_an_intent_is_shown_as_people_read_it(console: Console) -> None:
+    arguments = {"validator": "0x" + "00" * 12 + "ab" * 20, "amount": str(10**40), "ticket": "0x" + "00" * 31 + "07"}
+    findings = [{"rule": rule, "outcome": "pass", "detail": f"{rule} is fine"} for rule in ("chain", "account")]
+    findings += [
+        {"rule": "approve", "outcome": "skipped", "detail": "none"},
+        {"rule": "approval", "outcome": "ask", "detail": "0 of 1 approvals"},
+    ]
+    async with console.world.book.write() as c:
+        of = await belt.propose(c, msgspec.structs.replace(belt.wanted("shown"), arguments=arguments))
+        await decisions.save_policy(c, belt.POLICY_HASH, belt.POLICY, 1)
+        made = belt.decision(of, "ask")
+        await decisions.save(c, msgspec.structs.replace(made, findings=json.dumps(findings)))
+        whole = await belt.bring(c, "final_ok", belt.wanted("done"))
+    listed = (await console("intents", "list"))[1]
+    assert f"validator={identities.checksum(bytes.fromhex('ab' * 20))} " in listed
+    assert f"amount={10**40} " in listed and "ticket=7 " in listed and " UTC " in listed
+    shown = (await console("intents", "show", hashing.hex0x(of.id)))[1]
+    assert "\n  pass chain, account\n" in shown and "\n  skipped approve\n" in shown
+    assert "\n  ask approval: 0 of 1 approvals\n" in shown and hashing.hex0x(of.payload_hash) in shown
+    assert "pass account: account is fine" in (await console("intents", "show", "--all", hashing.hex0x(of.id)))[1]
+    lines = (await console("intents", "show", hashing.hex0x(whole.id)))[1].splitlines()
+    assert len(lines) < 45 and any("pending → included" in line and " UTC" in line for line in lines)
+    assert any(line.startswith("  in block ") for line in lines), lines
+
+
+async def test_the_json_of_an_intent_is_the_agents_own_answer(console: Console) -> None:
+    made = str((await delegate(console))["id"])
+    for words, path in ((("list",), "/v1/intents?limit=20"), (("show", made), f"/v1/intents/{made}")):
+        said = json.loads((await console("intents", *words, "--json"))[1])
+        assert said == (await console.world.ask("GET", path)).json
+
+
+async def test_a_pause_says_until_when_and_an_approval_that_it_waits_for_it(console: Console) -> None:
+    made = str((await delegate(console))["id"])
+    code, out, _ = await console("pause", "--for", "2h", *WHY, by="otto")
+    assert code == 0 and re.fullmatch(r"paused until 20\d\d-\d\d-\d\d \d\d:\d\d:\d\d UTC\n", out)
+    code, out, _ = await console("intents", "approve", made, *WHY, by="amy")
+    assert code == 0 and "it waits: paused by otto until 20" in out
+    assert "paused, until somebody resumes" in (await console("pause", *WHY, by="otto"))[1]
+    assert (await console("resume", *WHY, by="otto"))[0] == 0
+    other = str((await delegate(console, "--key", "k2"))["id"])
+    assert "it waits" not in (await console("intents", "approve", other, *WHY, by="amy"))[1]
 
 
 async def test_an_operator_settles_from_the_console_what_needs_one(console: Console) -> None:

@@ -400,11 +400,11 @@ def test_an_allowance_of_another_token_is_told_in_its_smallest_unit() -> None:
     [
         (
             {"balance_wei": COIN},
-            "1 coins − 1.02 coins at worst leaves -0.02 coins, below the 1 coins of min_balance_wei",
+            "1 coin − 1.02 coins at worst leaves -0.02 coins, below the 1 coin of min_balance_wei",
         ),
         (
             {"spent_day": policy.Spent(10 * COIN)},
-            "10 coins in the last 24 hours and 1 coins more are above the 10 coins of max_amount_per_day",
+            "10 coins in the last 24 hours and 1 coin more are above the 10 coins of max_amount_per_day",
         ),
         (
             {"gas_paid_wei": COIN - GWEI},

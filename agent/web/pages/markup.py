@@ -121,7 +121,7 @@ def amount(value: str, asset: items.Asset | None) -> str:
     if asset is None:
         return number(grouped(value))
     title = f"{grouped(value)} {asset.smallest}"
-    return f'<span title="{whole(title)}">{number(decimal(value, asset.decimals))} {text(asset.name)}</span>'
+    return f'<span title="{whole(title)}">{_of(value, asset)}</span>'
 
 
 def both(value: str, asset: items.Asset | None) -> str:
@@ -131,7 +131,12 @@ def both(value: str, asset: items.Asset | None) -> str:
     if asset is None:
         return f'<span class="big">{number(grouped(value))}</span>'
     small = f'<br><small class="soft">{number(grouped(value))} {text(asset.smallest)}</small>'
-    return f'<span class="big">{number(decimal(value, asset.decimals))} {text(asset.name)}</span>{small}'
+    return f'<span class="big">{_of(value, asset)}</span>{small}'
+
+
+def _of(value: str, asset: items.Asset) -> str:
+    digits = decimal(value, asset.decimals)
+    return f"{number(digits)} {text(amounts.unit(digits, asset.name))}"
 
 
 def gwei(wei: str) -> str:
