@@ -264,14 +264,29 @@ async def deploy(node: rpc.Rpc, *, unbonding_delay_s: int = UNBONDING_DELAY_S) -
 
 
 async def refuse_foreign(node: rpc.Rpc) -> None:
-    """Raises BadConfig for a node that no `devnet up` is behind: on another one nothing is to be deployed or played."""
+    """Raises BadConfig for a node that is no devnet: on another one nothing is to be deployed or played. Somebody's own Anvil has fewer
+    accounts, and the first contract that was deployed on it is at the very address of ours."""
     client, chain_id = await node.batch([("web3_clientVersion", []), ("eth_chainId", [])])
-    if not str(client).startswith("anvil/") or int(chain_id, 16) != anvil.CHAIN_ID:
+    seen = f"{client}, chain {int(chain_id, 16)}"
+    known = str(client).startswith("anvil/") and int(chain_id, 16) == anvil.CHAIN_ID
+    if known:
+        accounts, code = await node.batch([("eth_accounts", []), ("eth_getCode", [ADDRESS, "latest"])])
+        seen += f", {len(accounts)} accounts"
+        known = len(accounts) == anvil.ACCOUNTS
+        if known and code != "0x" and not _ours(bytes.fromhex(code[2:])):
+            seen, known = f"{seen}, another contract at {ADDRESS}", False
+    if not known:
         raise errors.BadConfig(
             "the node is no devnet",
-            value=f"{client}, chain {int(chain_id, 16)}",
+            value=seen,
             cure="run `stakeside devnet up`, with --port if another node has that one, and name its address",
         )
+
+
+def _ours(code: bytes) -> bool:
+    """Whether it is the contract's build, in which what the constructor sets is zero."""
+    built = bytes.fromhex(artifact()["deployedBytecode"][2:])
+    return len(code) == len(built) and all(own in (0, there) for own, there in zip(built, code, strict=True))
 
 
 async def connect(node: rpc.Rpc, *, start_block: int, address: str = ADDRESS) -> Staking:

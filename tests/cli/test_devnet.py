@@ -9,7 +9,10 @@ import sys
 from asyncio.subprocess import PIPE
 from pathlib import Path
 
+import pytest
+
 from devnet import anvil, rpc, staking
+from domain import errors
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -77,6 +80,20 @@ async def test_the_lying_node_lists_its_faults(tmp_path: Path) -> None:
     said, _ = await process.communicate()
     assert process.returncode == 0
     assert b"drop-logs" in said
+
+
+async def test_somebodys_own_anvil_is_no_devnet() -> None:
+    async with anvil.Anvil(accounts=10) as stock, rpc.Rpc(stock.url) as client:
+        with pytest.raises(errors.BadConfig, match=r"the node is no devnet.*10 accounts"):
+            await staking.refuse_foreign(client)
+    async with anvil.Anvil() as node, rpc.Rpc(node.url) as client:
+        await staking.refuse_foreign(client)
+        await client.call("anvil_setCode", staking.ADDRESS, "0x6001")
+        with pytest.raises(errors.BadConfig, match="another contract at"):
+            await staking.refuse_foreign(client)
+        await client.call("anvil_setCode", staking.ADDRESS, "0x")
+        await staking.deploy(client)
+        await staking.refuse_foreign(client)
 
 
 async def test_on_a_node_that_is_no_devnet_nothing_is_deployed_or_played(tmp_path: Path) -> None:
