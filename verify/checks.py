@@ -136,7 +136,7 @@ def body(frame: Frame) -> str:
     _same(f"{where}.leaves", "the rewards do not add up to the header's", head.total_reward, reward)
     _same(f"{where}.leaves", "the penalties do not add up to the header's", head.total_penalty, penalty)
     _same(f"{where}.carry", "not the carry that the header hashes", head.carry, keccak(found.carry.encode()))
-    return f"{len(found.leaves)} leaves, root {hexed(root)}"
+    return f"{counted(len(found.leaves), 'leaf', 'leaves')}, root {hexed(root)}"
 
 
 def _leaves_in_order(found: Body, stream: Stream) -> None:
@@ -279,7 +279,7 @@ def _check_neighbours(last: Log, log: Log) -> None:
 
 def evidence_equals(folded: bytes, head: Header, count: int) -> str:
     _same("statement.certificate.header.evidence", "not the fold of the logs", folded, head.evidence)
-    return f"{count} logs fold to the evidence that was signed"
+    return f"the fold of {counted(count, 'log')} is the evidence that was signed"
 
 
 def step(carry: str | None, where: str, logs: Iterable[Log], rules: Ruleset) -> replay.Ledger:
@@ -301,7 +301,7 @@ def equal_leaves(ledger: replay.Ledger, found: Sequence[Leaf], stream: Stream, p
         if mine is not None and theirs is not None and (mine.reward, mine.penalty) != (theirs.reward, theirs.penalty):
             text = f"another {KINDS[mine.kind]} than the replay of the logs yields"
             raise Difference(mine.name(), text, expected=_amounts(mine), got=_amounts(theirs))
-    return f"all {len(have)} leaves equal the replay"
+    return f"{counted(len(have), 'leaf', 'leaves')}, all as the replay yields them"
 
 
 def equal_carry(ledger: replay.Ledger, found: Node) -> str:

@@ -16,7 +16,7 @@ from verify.decoding import Ruleset
 from verify.digests import Header
 from verify.document import Chain, Stream
 from verify.primitives import ZERO, hexed, keccak
-from verify.report import Difference, Unusable
+from verify.report import Difference, Unusable, counted
 from verify.rpc import BATCH, NoSuchMethod, Rpc
 from verify.strict import Node
 
@@ -95,7 +95,7 @@ def same_logs(proven: tuple[Log, ...], told: tuple[Log, ...]) -> str:
     if len(told) > len(proven):
         extra = told[len(proven)]
         raise Difference(extra.place(), "the chain has no such log", got=as_json(extra))
-    return f"{len(proven)} logs of the file are the chain's, proven by receipts"
+    return f"{counted(len(proven), 'log')} of the file, all the chain's, proven by receipts"
 
 
 def frame(node: Rpc, rules: Ruleset, *, first: int, last: int) -> Proven:
@@ -206,7 +206,10 @@ def from_start(node: Rpc, statement: Statement, target: checks.Frame) -> str:
             )
         if sequence == target.header.sequence:
             _same_header(derived.header, digest_of, target)
-    return f"{target.header.sequence + 1} frames from block {stream.start} on yield {hexed(digest_of[target.header.revision])}"
+    return (
+        f"{counted(target.header.sequence + 1, 'frame')} from block {stream.start} on: the last is "
+        f"{hexed(digest_of[target.header.revision])}"
+    )
 
 
 @dataclass(frozen=True, slots=True)

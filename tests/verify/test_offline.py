@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,16 @@ def test_how_a_history_is_cut_into_frames_does_not_change_its_leaves(tmp_path: P
         assert judged(tmp_path, content).exit_code == 0
         bodies.append(content["body"])
     assert all(body == bodies[0] for body in bodies)
+
+
+def test_one_of_a_thing_is_told_as_one(tmp_path: Path) -> None:
+    """Two histories: of one log, and of one leaf."""
+    said: list[str] = []
+    for seed, size in ((0, 1), (40, 2)):
+        said += judged(tmp_path, factory.example(seed, count=1, size=size, most=1)).lines()
+    text = "\n".join(said)
+    assert not re.search(r"\b1 (?:leaves|logs|receipts|votes|frames)\b", text)
+    assert "the fold of 1 log is" in text and "1 leaf, " in text
 
 
 def test_an_empty_first_frame_has_no_leaves_and_verifies(tmp_path: Path) -> None:
