@@ -147,11 +147,12 @@ async def test_an_amount_stays_in_one_piece_however_many_digits_it_has(agent: sc
         for name, wei in (("fine", 450_280506841362029208), ("vast", 1_234_567 * 10**18 + 890_123)):
             arguments = {"validator": scene.VALIDATORS["north"], "amount": str(wei)}
             await agent.propose(c, name, "delegate", arguments, at_s=scene.NOW)
-    for path in ("/", "/intents", agent.page("fine"), agent.page("vast"), agent.page("final")):
+    for path in ("/", "/intents", "/commands", agent.page("fine"), agent.page("vast"), agent.page("final")):
         await boss.goto(agent.url + path)
         await boss.evaluate(OPEN_ALL)
         for size in (chromium.DESKTOP, chromium.PHONE):
             await boss.look(size)
+            assert '{"' not in await boss.text(), "JSON is for programs"
             assert await boss.count(".figure") and await boss.evaluate(TORN) == [], (path, size)
 
 

@@ -79,10 +79,10 @@ summary { cursor: pointer; padding: .3rem 0; } details.box[open] { padding-botto
   header ul { gap: 0 .8rem; } .big { font-size: 1.1rem; }
   header .who { margin-left: 0; width: 100%; justify-content: space-between; }
   form label, form input.grow, form select, form input[type=text], form input[type=password] { width: 100%; }
-  dl.long { grid-template-columns: 1fr; gap: 0; } dl.long dd { margin-bottom: .4rem; }
+  dl.long { grid-template-columns: 1fr; gap: 0; } dl.long dd { margin-bottom: .4rem; } dl.long code { font-size: .83em; }
   table, tbody, tr, td { display: block; } thead { position: absolute; left: -999rem; }
   tr { border-bottom: 1px solid var(--line); padding: .5rem 0; } tbody tr:first-child { border-top: 1px solid var(--line); }
-  td, td.text { display: grid; grid-template-columns: 5.25rem minmax(0, 1fr); gap: .5rem; border: 0; padding: .1rem 0; white-space: normal; min-width: 0; }
+  td, td.text { display: grid; grid-template-columns: 5.75rem minmax(0, 1fr); gap: .5rem; border: 0; padding: .1rem 0; white-space: normal; min-width: 0; }
   td::before { content: attr(data-name); color: var(--soft); font-size: .87rem; } td.none { display: none; }
   .dense tr { padding: .35rem 0; } .dense td, .dense td.text { display: inline; margin-right: .6rem; }
   .dense td::before { margin-right: .25rem; } .dense td div { display: inline; } .dense td.none { display: none; }

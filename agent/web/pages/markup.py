@@ -134,6 +134,11 @@ def both(value: str, asset: items.Asset | None) -> str:
     return f'<span class="big">{_of(value, asset)}</span>{small}'
 
 
+def coins(wei: str) -> str:
+    """Of the chain itself."""
+    return amount(wei, items.Asset(amounts.WEI_DIGITS, amounts.COINS, "wei"))
+
+
 def _of(value: str, asset: items.Asset) -> str:
     digits = decimal(value, asset.decimals)
     return f"{number(digits)} {text(amounts.unit(digits, asset.name))}"

@@ -318,6 +318,12 @@ def _event(event: items.Event, assets: rows.Assets) -> tuple[str, ...]:
         word(event.validator),
         word(event.delegator),
         "" if event.amount is None else amount(event.amount, assets.get(event.protocol)),
-        text("" if event.detail in (None, "{}") else event.detail),
+        text(_detail(event.detail or "")),
         text(event.proof),
     )
+
+
+def _detail(json: str) -> str:
+    """What else the event says, as names and values."""
+    found = rows.pairs(json)
+    return json if found is None else ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in found.items())

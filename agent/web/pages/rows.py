@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 import msgspec
@@ -9,6 +10,7 @@ import msgspec
 from agent.web import items
 from agent.web.pages.markup import amount, folded, prose, short, tag, text, when, whole, word
 
+_HASH = re.compile(r"0x(?:[0-9a-fA-F]{40}|[0-9a-fA-F]{64})")
 Assets = Mapping[str, items.Asset]
 """By protocol, as far as the agent knows."""
 NUMBERS = ("amount", "shares")
@@ -87,7 +89,8 @@ def brief(item: items.Command) -> tuple[str, ...]:
 
 
 def _changes(item: items.Command, assets: Assets) -> str:
-    lines = [_change(one) for one in item.changes]
+    asset = assets.get(_after(item).get("protocol", ""))
+    lines = [line for one in item.changes for line in _change(one, asset)]
     if len(lines) <= FEW:
         return "<br>".join(lines)
     return folded(f"command-{item.id}", _summary(item, assets), "<br>".join(lines))
@@ -95,26 +98,48 @@ def _changes(item: items.Command, assets: Assets) -> str:
 
 def _summary(item: items.Command, assets: Assets) -> str:
     """Of a proposal what it is for; of anything else how much changed."""
-    after = {one.name: one.after or "" for one in item.changes}
     if item.kind == "propose":
-        try:
-            arguments = msgspec.json.decode(after.get("arguments", ""), type=dict[str, object])
-        except msgspec.DecodeError:
-            arguments = {}
-        plain = {name: value for name, value in arguments.items() if isinstance(value, str)}
-        return wanted(after.get("action", ""), plain, assets.get(after.get("protocol", "")))
+        after = _after(item)
+        arguments = pairs(after.get("arguments", "")) or {}
+        return wanted(after.get("action", ""), arguments, assets.get(after.get("protocol", "")))
     return f"{len(item.changes)} values"
 
 
-def _change(one: items.Change) -> str:
-    name = f'<span class="soft">{text(one.name.replace("_", " "))}</span>'
-    return f"{name} {_value(one.after)}" if one.before is None else f"{name} {_value(one.before)} → {_value(one.after)}"
+def _after(item: items.Command) -> dict[str, str]:
+    return {one.name: one.after or "" for one in item.changes}
+
+
+def _change(one: items.Change, asset: items.Asset | None) -> list[str]:
+    """Lines; the arguments of an action are one each, amounts among them in whole units."""
+    arguments = pairs(one.after or "") if one.name == "arguments" and one.before is None else None
+    if arguments is not None:
+        return [f"{_name(name)} {_argument(name, value, asset)}" for name, value in arguments.items()]
+    after = _value(one.after)
+    return [f"{_name(one.name)} {after}" if one.before is None else f"{_name(one.name)} {_value(one.before)} → {after}"]
+
+
+def _name(name: str) -> str:
+    return f'<span class="soft">{text(name.replace("_", " "))}</span>'
+
+
+def _argument(name: str, value: str, asset: items.Asset | None) -> str:
+    return amount(value, asset) if name in NUMBERS else _value(value)
+
+
+def pairs(json: str) -> dict[str, str] | None:
+    """Names and values of a flat JSON object; None for anything else."""
+    try:
+        return msgspec.json.decode(json, type=dict[str, str])
+    except msgspec.DecodeError:
+        return None
 
 
 def _value(value: str | None) -> str:
-    """Lists of names are written as people write them."""
+    """Lists of names are written as people write them, addresses and hashes as in every table."""
     if value is None:
         return "–"
+    if _HASH.fullmatch(value):
+        return word(value)
     if not value.startswith("["):
         return text(value)
     try:
