@@ -9,6 +9,7 @@ import asyncio
 import logging
 import os
 import resource
+import socket
 import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -56,6 +57,9 @@ IDLE_CONNECTION_S = 20.0
 """A connection without a request is closed after this; so is one that has not sent a whole request head."""
 LINGER_S = 10.0
 """How long an upload that was refused is read on, so that its sender sees the refusal."""
+UNREAD_S = 30.0
+"""How long an answer may lie unread before the system ends the connection. Whoever reads on, however slowly, makes room in time: a sixteenth
+of what waits in the own system is enough."""
 HANDSHAKE_S = 10.0
 """How long a TLS handshake may take."""
 RESERVED_FILES = 256
@@ -110,6 +114,7 @@ async def serving(
     setting: str = "web.port",
     idle_s: float = IDLE_CONNECTION_S,
     linger_s: float = LINGER_S,
+    unread_s: float = UNREAD_S,
     tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[int]:
     """Serve while inside, with `tls` (`kit.tls.server`) as https; yields the bound port (useful with port 0). Leaving lets running requests
@@ -133,7 +138,7 @@ async def serving(
             server = await asyncio.get_running_loop().create_server(
                 door, host, port, ssl=tls, backlog=ACCEPTED_AT_ONCE, ssl_handshake_timeout=patience
             )
-            _widen_queue(server)
+            _prepare(server, unread_s=unread_s)
         except OSError as error:
             raise errors.BadConfig(
                 f"cannot listen: {error.strerror or error}", value=f"{host}:{port}", cure=f"choose another {setting}"
@@ -185,16 +190,20 @@ def _open_files() -> int:
         return 0
 
 
-def _widen_queue(server: asyncio.Server) -> None:
-    """asyncio has one figure for both: how many connections wait, and how many of them it takes at once."""
+def _prepare(server: asyncio.Server, *, unread_s: float) -> None:
+    """What asyncio has no word for. It has one figure for how many connections wait and how many of them it takes at once; and a client
+    that reads nothing would hold its answer in memory for ever. Connections have the options of the listener they came by."""
+    unread = getattr(socket, "TCP_USER_TIMEOUT", None)
     for listener in server.sockets:
         with listener.dup() as same:
             same.listen(WAITING_CONNECTIONS)
+            if unread is not None:
+                same.setsockopt(socket.IPPROTO_TCP, unread, int(unread_s * 1000))
 
 
 def _bound_port(server: asyncio.Server) -> int:
-    for socket in server.sockets:
-        return int(socket.getsockname()[1])
+    for listener in server.sockets:
+        return int(listener.getsockname()[1])
     raise errors.BadConfig("the server is bound to no address")
 
 

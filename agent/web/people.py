@@ -36,8 +36,9 @@ IN_FLIGHT = places.Bounds(total=48, addresses=32, each=24)
 """Requests answered at a time: beyond that, come back. A browser has a handful; who sends a token or a session finds places among guests."""
 LOOKED_UP = places.Bounds(total=64, addresses=64, each=24)
 """Tokens and sessions that are looked up at a time: until the book knows them they are anybody's."""
-SIGNING_IN = places.Bounds(total=32, addresses=32, each=8)
-"""Sign-ins at a time: their bodies are a stranger's, and come as slowly as that one likes."""
+SIGNING_IN = places.Bounds(total=1024, addresses=1024, each=256)
+"""Sign-ins that arrive at a time. Their bodies are a stranger's and come as slowly as that one likes, but they are small and take nobody's
+turn at the book."""
 TOKEN = re.compile(r"stk_[A-Za-z0-9_-]{43}\Z")
 _COOKIE = re.compile(r"sks_[A-Za-z0-9_-]{43}\Z")
 
@@ -75,6 +76,9 @@ class Refusal(msgspec.Struct, frozen=True):
         if self.retry_after_s is not None:
             headers["Retry-After"] = str(self.retry_after_s)
         return http.problem(self.status, self.title, self.detail, headers=headers or None)
+
+
+BUSY = Refusal(503, "Busy", "too many requests at a time: come back in a moment", 1)
 
 
 class Answer(Protocol):
@@ -197,6 +201,9 @@ class Door:
         async def guarded(request: web.Request) -> web.StreamResponse:
             if route.access == routes.OPEN and not route.changes:
                 return await self._let_in(request, route, None)
+            if route.access == routes.OPEN and (refusal := foreign(request, tls=self._tls)) is not None:
+                self._count(refusal.status)
+                return self._answer.turned_away(request, route, refusal)
             source, slots, found = places.address(request.remote), self._signing_in, None
             if route.access != routes.OPEN:
                 slots = self._slots
@@ -213,14 +220,11 @@ class Door:
         return guarded
 
     def _busy(self, request: web.Request, route: routes.Route) -> web.StreamResponse:
-        busy = Refusal(503, "Busy", "too many requests at a time: come back in a moment", 1)
-        self._count(busy.status)
-        return self._answer.turned_away(request, route, busy)
+        self._count(BUSY.status)
+        return self._answer.turned_away(request, route, BUSY)
 
     async def _let_in(self, request: web.Request, route: routes.Route, found: Who | None) -> web.StreamResponse:
         refusal = None if route.access == routes.OPEN else self._admit(request, route, found)
-        if refusal is None and route.access == routes.OPEN and route.changes:
-            refusal = foreign(request, tls=self._tls)
         if refusal is not None:
             self._count(refusal.status)
             return self._answer.turned_away(request, route, refusal)
@@ -293,7 +297,11 @@ class Door:
 
     async def sign_in(self, request: web.Request, token: str) -> tuple[Who, str] | Refusal:
         """A new session, whatever cookie the browser had: what it had ends."""
-        found = await self.by_token(request, token)
+        with self._looking_up.take(places.address(request.remote), known=False) as taken:
+            if not taken:
+                self._count(BUSY.status)
+                return BUSY
+            found = await self.by_token(request, token)
         if isinstance(found, Refusal):
             return found
         value = "sks_" + _random()

@@ -227,6 +227,43 @@ async def test_a_fault_of_ours_still_says_where() -> None:
     assert "Traceback" in log.getvalue()
 
 
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="this system has no such limit")
+async def test_whoever_reads_nothing_of_an_answer_loses_the_connection() -> None:
+    """And whoever reads it slowly does not."""
+    ended = asyncio.Queue[str]()
+
+    async def much(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        try:
+            for _ in range(256):
+                await response.write(b"x" * 65_536)
+        except ConnectionError:
+            ended.put_nowait("cut off")
+            raise
+        ended.put_nowait("read")
+        return response
+
+    app = http.application()
+    app.add_routes([web.get("/", much)])
+    async with http.serving(app, host="127.0.0.1", port=0, unread_s=1.0) as port, asyncio.timeout(60):
+        with socket.create_connection(("127.0.0.1", port)) as idle:
+            idle.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert await ended.get() == "cut off"
+        slow = socket.socket()
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+        slow.connect(("127.0.0.1", port))
+        reader, writer = await asyncio.open_connection(sock=slow, limit=4096)
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        for _ in range(6):
+            assert await reader.read(1 << 16)
+            await asyncio.sleep(0.3)
+        while await reader.read(1 << 20):
+            pass
+        assert await ended.get() == "read"
+        writer.close()
+
+
 FLOODED = """
 import asyncio, os, resource, sys
 resource.setrlimit(resource.RLIMIT_NOFILE, (96, 480))

@@ -157,6 +157,36 @@ async def test_a_stranger_who_is_slow_at_the_door_keeps_nobody_out(tmp_path: Pat
             assert (paused.status, (await world.ask("GET", "/status")).status) == (200, 200)
 
 
+async def test_sign_ins_that_never_end_keep_no_browser_out(tmp_path: Path) -> None:
+    """Many times what the book serves at once, all from the browser's own address; and what a foreign page sends is not waited for."""
+    async with conftest.serving(tmp_path, connections=10) as world:
+        await world.person("olga", "operator")
+        parts = urlsplit(world.url)
+        async with AsyncExitStack() as stack, asyncio.timeout(60):
+
+            async def begin(origin: str) -> asyncio.StreamReader:
+                reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+                stack.callback(writer.close)
+                head = f"POST /v1/session HTTP/1.1\r\nHost: {parts.netloc}\r\nOrigin: {origin}\r\n"
+                writer.write(f"{head}Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{{".encode())
+                await writer.drain()
+                return reader
+
+            for _ in range(3 * people.LOOKED_UP.total):
+                await begin(f"http://{parts.netloc}")
+            assert (await (await begin("http://elsewhere.example")).readline()).startswith(b"HTTP/1.1 403")
+            assert await world.sign_in("olga")
+
+
+async def test_a_sign_in_looks_into_the_book_only_when_there_is_a_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(people, "LOOKED_UP", places.Bounds(total=0, addresses=0, each=0))
+    async with conftest.serving(tmp_path, connections=10) as world:
+        answer = await world.ask("POST", "/v1/session", origin="self", body={"token": "stk_" + "A" * 43})
+    assert (answer.status, answer.headers["Retry-After"]) == (503, "1")
+
+
 def no_place(slots: places.Slots, source: str, *, known: bool) -> bool:
     return False
 
