@@ -161,6 +161,7 @@ async def run(
                 port_file=file,
                 tls=web_tls,
                 health_port=None if loaded.web.tls is None else loaded.web.tls.health_port,
+                hosts=loaded.web.hosts,
             )
         )
         scheme = "http" if loaded.web.tls is None else "https"

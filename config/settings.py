@@ -86,10 +86,11 @@ class TlsSection(_Section, frozen=True):
 
 class WebSection(_Section, frozen=True):
     """Where to listen. Port 0 takes a free one; the port in use is in the `ready` line and in `web.port` beside the book. `read`: who may
-    look: anyone who reaches the port, or only principals. Changes always need a role."""
+    look: anyone who reaches the port, or only principals. Changes always need a role. `hosts`: names it is asked by on loopback."""
 
     host: Text = LOOPBACK
     port: Port = 8480
+    hosts: tuple[Text, ...] = ()
     tls: TlsSection | None = None
     read: Literal["anyone", "viewer"] = "anyone"
 
@@ -155,6 +156,7 @@ class ConsumersSection(_Section, frozen=True):
 class HubWebSection(_Section, frozen=True):
     host: Text = LOOPBACK
     port: Port = 8490
+    hosts: tuple[Text, ...] = ()
     tls: TlsSection | None = None
 
 

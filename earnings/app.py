@@ -32,6 +32,7 @@ class Arguments(msgspec.Struct, frozen=True):
     keys: tuple[base.Signer, ...]
     host: str = "127.0.0.1"
     port: int = 0
+    hosts: tuple[str, ...] = ()
     tokens_file: Path | None = None
     reread: Callable[[], deployment.Document] | None = None
     rate: limits.Rate = limits.Rate()
@@ -74,6 +75,7 @@ def assemble(loaded: settings.HubSettings) -> Arguments:
         keys=tuple(registry.build(table, chain_id=loaded.deployment.chain_id) for table in loaded.receipt_tables),
         host=loaded.web.host,
         port=loaded.web.port,
+        hosts=loaded.web.hosts,
         tokens_file=None if loaded.consumers is None else loaded.consumers.tokens_file,
         reread=lambda: deployments.load(loaded.deployment.document),
         caps=caps.build(loaded.caps.max_reward_growth, max_growth_bps=loaded.caps.max_growth_bps),
@@ -112,7 +114,7 @@ async def serve(arguments: Arguments, *, stop: asyncio.Event, listening: Callabl
         the_feed = feed.Feed(the_book, news, stop, metrics=metrics)
         app = server.application(the_api, the_feed, shown, tokens, metrics=metrics, clock=clock)
         port = await stack.enter_async_context(
-            server.serving(app, host=arguments.host, port=arguments.port, tls=arguments.tls)
+            server.serving(app, host=arguments.host, port=arguments.port, tls=arguments.tls, hosts=arguments.hosts)
         )
         await _serve_probes(stack, arguments, shown)
         stack.push_async_callback(news.publish)  # wakes the feeds, which see `stop`

@@ -6,13 +6,15 @@ Refusals are RFC 9457 problems in the wire's own shape (`domain.wire.Problem`).
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import logging
 import os
+import re
 import resource
 import socket
 import ssl
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -20,7 +22,7 @@ import aiohttp
 from aiohttp import http_exceptions, web
 
 from domain import errors, wire
-from kit import logs
+from kit import logs, places
 
 log = logs.logger()
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -102,6 +104,7 @@ class Noise(logging.LoggerAdapter[logging.Logger]):
 
 
 _noise: web.AppKey[Noise] = web.AppKey("noise", Noise)
+_hosts: web.AppKey[frozenset[str]] = web.AppKey("hosts", frozenset[str])
 
 
 @asynccontextmanager
@@ -116,11 +119,14 @@ async def serving(
     linger_s: float = LINGER_S,
     unread_s: float = UNREAD_S,
     tls: ssl.SSLContext | None = None,
+    hosts: Collection[str] = (),
 ) -> AsyncIterator[int]:
     """Serve while inside, with `tls` (`kit.tls.server`) as https; yields the bound port (useful with port 0). Leaving lets running requests
-    finish for `shutdown_s`."""
+    finish for `shutdown_s`. On loopback without `tls`, `hosts` are the names it answers to besides addresses and localhost."""
     noise = Noise()
     app[_noise] = noise
+    if tls is None and places.loopback(host):
+        app[_hosts] = frozenset(name.lower() for name in hosts)
     runner = web.AppRunner(
         app,
         access_log=None,
@@ -235,7 +241,7 @@ async def _guard(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Errors become problems; every answer gets the headers."""
     try:
         _check_names(request)
-        response = await handler(request)
+        response = _misdirected(request) or await handler(request)
     except web.HTTPException as error:
         if error.status < 400:
             raise
@@ -259,6 +265,24 @@ async def _guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         response.headers.setdefault("Cache-Control", "no-store")
         response.headers["Server"] = "stakeside"
     return response
+
+
+def _misdirected(request: web.Request) -> web.Response | None:
+    """A foreign page can have its own name lead to this machine, and then read what is served here to whoever is on it: the browser says
+    that name. What only this machine reaches is asked by its address, as localhost, or by a name of the settings."""
+    known, given = request.app.get(_hosts), request.headers.get("Host")
+    if known is None or given is None:
+        return None
+    name = given.rpartition(":")[0] if re.search(r":[0-9]*\Z", given) else given
+    name = name.removeprefix("[").removesuffix("]").lower()
+    if name in known or name in ("localhost", "localhost."):
+        return None
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        detail = f"this server is not known by the name {errors.clip(name)!r}: ask by its address, or add the name to web.hosts"
+        return problem(421, "Misdirected Request", detail)
+    return None
 
 
 def _check_names(request: web.Request) -> None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib import metadata
 from pathlib import Path
@@ -75,12 +75,15 @@ async def serve(
     port_file: Path | None = None,
     tls: ssl.SSLContext | None = None,
     health_port: int | None = None,
+    hosts: Collection[str] = (),
 ) -> AsyncGenerator[int, None]:
     """Serve while inside; yields the bound port, which is also in `port_file` meanwhile: `agent status` finds it there. With a `health_port`
     probes are answered there too, in plain HTTP."""
     answering = Web(live, metrics, tls=tls is not None, port=port)
     async with AsyncExitStack() as stack:
-        bound = await stack.enter_async_context(http.serving(answering.application(), host=host, port=port, tls=tls))
+        bound = await stack.enter_async_context(
+            http.serving(answering.application(), host=host, port=port, tls=tls, hosts=hosts)
+        )
         if health_port is not None:
             await stack.enter_async_context(
                 http.serving(answering.probes(), host=host, port=health_port, setting="web.tls.health_port")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Collection
 from contextlib import asynccontextmanager
 
 from aiohttp import web
@@ -56,6 +56,7 @@ async def serving(
     shutdown_s: float = 5.0,
     setting: str = "web.port",
     tls: ssl.SSLContext | None = None,
+    hosts: Collection[str] = (),
 ) -> AsyncGenerator[int, None]:
     """Serve while inside; yields the bound port."""
     async with http.serving(
@@ -67,5 +68,6 @@ async def serving(
         idle_s=IDLE_CONNECTION_S,
         linger_s=LINGER_S,
         tls=tls,
+        hosts=hosts,
     ) as bound:
         yield bound

@@ -117,7 +117,7 @@ async def unfinished(
             source = addresses[number % len(addresses)]
             reader, writer = await asyncio.open_connection("127.0.0.1", h.port, local_addr=(source, 0))
             stack.callback(writer.close)
-            writer.write(f"POST {path} HTTP/1.1\r\nHost: hub\r\nContent-Length: 1000\r\n\r\n{{".encode())
+            writer.write(f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n{{".encode())
             await writer.drain()
             readers.append(reader)
             least = min(number, SMALL.each)

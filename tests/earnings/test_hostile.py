@@ -195,7 +195,7 @@ async def trickling(h: hub.Hub, path: str, count: int) -> AsyncGenerator[None, N
     writers: list[asyncio.StreamWriter] = []
     for _ in range(count):
         _, writer = await asyncio.open_connection("127.0.0.1", h.port)
-        writer.write(f"POST {path} HTTP/1.1\r\nHost: hub\r\nContent-Length: 1000\r\n\r\n{{".encode())
+        writer.write(f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n{{".encode())
         await writer.drain()
         writers.append(writer)
     await asyncio.sleep(0)
@@ -228,7 +228,7 @@ async def test_where_strangers_have_no_room_to_upload_a_token_holder_does(
 async def test_an_unwanted_body_is_refused_before_it_is_read(tmp_path: Path) -> None:
     async with hub.running(tmp_path) as h:
         reader, writer = await asyncio.open_connection("127.0.0.1", h.port)
-        writer.write(f"POST /v1/bodies/{ROOT} HTTP/1.1\r\nHost: hub\r\nContent-Length: 100000\r\n\r\n{{".encode())
+        writer.write(f"POST /v1/bodies/{ROOT} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n{{".encode())
         async with asyncio.timeout(4):
             assert (await reader.read(100)).startswith(b"HTTP/1.1 409 ")
         writer.close()
@@ -240,7 +240,7 @@ async def test_an_upload_that_trickles_loses_its_place(tmp_path: Path, monkeypat
     async with hub.running(tmp_path) as h:
         await votes(h, FRAMES[0])
         reader, writer = await asyncio.open_connection("127.0.0.1", h.port)
-        writer.write(f"POST /v1/bodies/{ROOT} HTTP/1.1\r\nHost: hub\r\nContent-Length: 100000\r\n\r\n".encode())
+        writer.write(f"POST /v1/bodies/{ROOT} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n".encode())
         answer = asyncio.create_task(reader.read(100))
         started = time.monotonic()
         while not answer.done() and time.monotonic() - started < 4:

@@ -36,7 +36,7 @@ async def talk(h: hub.Hub, data: bytes, *, limit: int = 1 << 16) -> bytes:
 )
 async def test_an_oversized_body_is_refused_before_it_is_read(tmp_path: Path, path: str, limit: int) -> None:
     async with hub.running(tmp_path) as h:
-        head = f"POST {path} HTTP/1.1\r\nHost: hub\r\nContent-Length: {limit + 1}\r\n\r\n"
+        head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {limit + 1}\r\n\r\n"
         answer = await talk(h, head.encode())  # not one byte of the body is sent
     assert answer.startswith(b"HTTP/1.1 413 ")
 
@@ -44,7 +44,7 @@ async def test_an_oversized_body_is_refused_before_it_is_read(tmp_path: Path, pa
 async def test_an_oversized_body_of_unknown_length_is_cut_off(tmp_path: Path) -> None:
     async with hub.running(tmp_path) as h:
         reader, writer = await asyncio.open_connection("127.0.0.1", h.port)
-        writer.write(b"POST /v1/replacements HTTP/1.1\r\nHost: hub\r\nTransfer-Encoding: chunked\r\n\r\n")
+        writer.write(b"POST /v1/replacements HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n")
         for _ in range(4):
             writer.write(b"1000\r\n" + b"x" * 4096 + b"\r\n")
         async with asyncio.timeout(10):
@@ -57,7 +57,7 @@ async def test_an_oversized_body_of_unknown_length_is_cut_off(tmp_path: Path) ->
 async def test_a_body_that_does_not_arrive_in_time_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(guard, "BODY_GRACE_S", 0.1)
     async with hub.running(tmp_path) as h:
-        answer = await talk(h, b"POST /v1/attestations HTTP/1.1\r\nHost: hub\r\nContent-Length: 100\r\n\r\n{")
+        answer = await talk(h, b"POST /v1/attestations HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{")
     assert answer.startswith(b"HTTP/1.1 503 ")
 
 

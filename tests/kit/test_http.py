@@ -85,7 +85,7 @@ async def test_a_body_beyond_the_cap_is_refused_with_and_without_a_length() -> N
 async def test_a_client_that_stalls_is_let_go() -> None:
     async with served(app_with()) as url:
         reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rsplit(":", 1)[1].strip("/")))
-        writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc")
+        writer.write(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\nabc")
         async with asyncio.timeout(5):
             assert b"503" in await reader.readline()
         writer.close()
@@ -161,17 +161,17 @@ async def test_a_number_of_the_query_is_bounded(text: str, good: bool) -> None:
 
 BROKEN = {
     "no HTTP": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03hello\r\n\r\n",
-    "a method that is none": b"G\x01T / HTTP/1.1\r\nHost: a\r\n\r\n",
-    "a header without a name": b"GET / HTTP/1.1\r\nHost: a\r\n: b\r\n\r\n",
-    "a header with NUL": b"GET / HTTP/1.1\r\nHost: a\r\nX: a\x00b\r\n\r\n",
-    "a head without end": b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 40_000 + b"\r\n\r\n",
-    "a length that is none": b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n",
-    "two lengths": b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-    "a chunk that is none": b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nab\r\n0\r\n\r\n",
-    "no compression": b"POST / HTTP/1.1\r\nHost: a\r\nContent-Encoding: deflate\r\nContent-Length: 4\r\n\r\nabcd",
-    "another version": b"GET / HTTP/9.9\r\nHost: a\r\n\r\n",
-    "an address that is none": b"GET http://[::1 HTTP/1.1\r\nHost: a\r\n\r\n",
-    "a body that ends early": b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nab",
+    "a method that is none": b"G\x01T / HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "a header without a name": b"GET / HTTP/1.1\r\nHost: localhost\r\n: b\r\n\r\n",
+    "a header with NUL": b"GET / HTTP/1.1\r\nHost: localhost\r\nX: a\x00b\r\n\r\n",
+    "a head without end": b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * 40_000 + b"\r\n\r\n",
+    "a length that is none": b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n",
+    "two lengths": b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "a chunk that is none": b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nab\r\n0\r\n\r\n",
+    "no compression": b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Encoding: deflate\r\nContent-Length: 4\r\n\r\nabcd",
+    "another version": b"GET / HTTP/9.9\r\nHost: localhost\r\n\r\n",
+    "an address that is none": b"GET http://[::1 HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "a body that ends early": b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nab",
 }
 
 
@@ -227,6 +227,41 @@ async def test_a_fault_of_ours_still_says_where() -> None:
     assert "Traceback" in log.getvalue()
 
 
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("evil.example", 421), ("evil.example:8480", 421), ("127.0.0.1.evil.example", 421), ("localhost.evil.example", 421),
+        ("", 421), (":8480", 421), ("[::1.example", 421),
+        ("127.0.0.1:8480", 200), ("127.9.9.9", 200), ("localhost", 200), ("LocalHost.:8480", 200), ("[::1]:8480", 200), ("[::1]", 200),
+        ("10.0.0.7", 200), ("Agent.example:443", 200),
+    ],
+)  # fmt: skip
+async def test_a_server_that_only_this_machine_reaches_is_not_read_by_a_foreign_name(host: str, status: int) -> None:
+    """A page of that name may have it lead here, and would then read the answers."""
+
+    async def hello(request: web.Request) -> web.Response:
+        return web.Response(text="hello")
+
+    app = http.application()
+    app.add_routes([web.get("/", hello)])
+    async with http.serving(app, host="127.0.0.1", port=0, hosts=["agent.Example"]) as port:
+        async with http.client_session() as session:
+            async with session.get(f"http://127.0.0.1:{port}/", headers={"Host": host}) as answer_:
+                assert answer_.status == status
+                assert ("hello" in await answer_.text()) == (status == 200)
+
+
+async def test_whoever_is_reached_from_elsewhere_is_asked_by_any_name() -> None:
+    async def hello(request: web.Request) -> web.Response:
+        return web.Response(text="hello")
+
+    app = http.application()
+    app.add_routes([web.get("/", hello)])
+    async with http.serving(app, host="0.0.0.0", port=0) as port, http.client_session() as session:
+        async with session.get(f"http://127.0.0.1:{port}/", headers={"Host": "node-7.internal"}) as answer_:
+            assert answer_.status == 200
+
+
 @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="this system has no such limit")
 async def test_whoever_reads_nothing_of_an_answer_loses_the_connection() -> None:
     """And whoever reads it slowly does not."""
@@ -248,13 +283,13 @@ async def test_whoever_reads_nothing_of_an_answer_loses_the_connection() -> None
     app.add_routes([web.get("/", much)])
     async with http.serving(app, host="127.0.0.1", port=0, unread_s=1.0) as port, asyncio.timeout(60):
         with socket.create_connection(("127.0.0.1", port)) as idle:
-            idle.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            idle.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
             assert await ended.get() == "cut off"
         slow = socket.socket()
         slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
         slow.connect(("127.0.0.1", port))
         reader, writer = await asyncio.open_connection(sock=slow, limit=4096)
-        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         for _ in range(6):
             assert await reader.read(1 << 16)
             await asyncio.sleep(0.3)
@@ -304,7 +339,7 @@ async def test_guests_who_fill_a_server_with_connections_leave_descriptors_for_e
                 guest = socket.create_connection(("127.0.0.1", port), timeout=5)
                 guests.append(guest)
                 with contextlib.suppress(OSError):
-                    guest.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n")
+                    guest.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n")
             process.stdin.write(b"\n")
             assert (await process.stdout.readline()) == b"spare\n"
             for guest in guests:

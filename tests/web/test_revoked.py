@@ -113,7 +113,7 @@ async def test_whoever_is_revoked_between_head_and_body_changes_nothing(tmp_path
         token = await world.person("mallory", "admin")
         body = json.dumps({"name": "backdoor", "roles": ["admin"], "reason": "mine"}).encode()
         head = (
-            f"POST /v1/principals HTTP/1.1\r\nHost: here\r\nAuthorization: Bearer {token}\r\nContent-Type: application/json\r\n"
+            f"POST /v1/principals HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\nContent-Type: application/json\r\n"
             f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
         )
         reader, writer = await asyncio.open_connection("127.0.0.1", urlsplit(world.url).port)
