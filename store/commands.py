@@ -406,6 +406,8 @@ async def _forget(c: Connection, *, at_s: float) -> None:
         try:
             async with c.savepoint():
                 await intents.move(c, row.intent, expect=row.state, to="expired", why=why, at_s=at_s)
+        except errors.Unusable:
+            raise
         except errors.StoreError as error:
             # Damaged: no stage decides about it either, and all the others must not wait for it.
             log.error("intent.refused", intent=hashing.hex0x(row.intent), error=str(error))

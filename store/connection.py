@@ -27,21 +27,33 @@ class Connection:
 
     def __init__(self, sync: sa.Connection) -> None:
         self._sync = sync
+        self._spoilt: errors.Unusable | None = None
 
     @property
     def dialect(self) -> sa.Dialect:
         return self._sync.dialect
 
+    async def _run(self, work: Callable[[], T]) -> T:
+        """Once the book cannot be used, nothing more is done here: SQLite may have ended the transaction by itself (a full disk), and what
+        came after would stay without what came before."""
+        if self._spoilt is not None:
+            raise self._spoilt
+        try:
+            return await databases.run(work)
+        except errors.Unusable as error:
+            self._spoilt = error
+            raise
+
     async def rows(self, statement: sa.Executable, params: Params = None) -> Sequence[AnyRow]:
-        return await databases.run(lambda: self._sync.execute(statement, params).all())
+        return await self._run(lambda: self._sync.execute(statement, params).all())
 
     async def row(self, statement: sa.Executable, params: Params = None) -> AnyRow | None:
         """The first row or None."""
-        return await databases.run(lambda: self._sync.execute(statement, params).first())
+        return await self._run(lambda: self._sync.execute(statement, params).first())
 
     async def scalar(self, statement: sa.Executable, params: Params = None) -> Any:
         """The first column of the first row or None."""
-        return await databases.run(lambda: self._sync.execute(statement, params).scalar())
+        return await self._run(lambda: self._sync.execute(statement, params).scalar())
 
     async def change(self, statement: sa.Executable, params: Params = None) -> int:
         """Run an INSERT or UPDATE; how many rows it touched."""
@@ -52,35 +64,35 @@ class Connection:
             result.close()
             return count
 
-        return await databases.run(work)
+        return await self._run(work)
 
     async def bulk(self, table: sa.Table, values: Sequence[tuple[Any, ...]]) -> None:
         """Insert tuples in the table's column order, checked column by column: many at once, by COPY in PostgreSQL."""
-        await databases.run(lambda: rows.insert(self._sync, table, values))
+        await self._run(lambda: rows.insert(self._sync, table, values))
 
     async def script(self, work: Callable[[sa.Connection], T]) -> T:
         """Run synchronous SQLAlchemy code, such as a migration, on this connection."""
-        return await databases.run(lambda: work(self._sync))
+        return await self._run(lambda: work(self._sync))
 
     @asynccontextmanager
     async def savepoint(self) -> AsyncIterator[None]:
         """A part of the transaction that leaves nothing behind when the book refuses it; the rest goes on. Whatever else is raised ends the
         whole transaction."""
-        part = await databases.run(self._sync.begin_nested)
+        part = await self._run(self._sync.begin_nested)
         try:
             yield
         except errors.Unusable:
             raise
         except errors.StoreError:
-            await databases.run(part.rollback)
+            await self._run(part.rollback)
             raise
-        await databases.run(part.commit)
+        await self._run(part.commit)
 
     async def begin(self) -> None:
         await databases.run(self._sync.begin)
 
     async def commit(self) -> None:
-        await databases.run(self._sync.commit)
+        await self._run(self._sync.commit)
 
     async def rollback(self) -> None:
         await databases.run(self._sync.rollback)

@@ -377,6 +377,24 @@ async def test_a_commit_waits_for_the_disk(tmp_path: Path) -> None:
     assert found == [2, "wal", 1]
 
 
+async def test_after_a_full_disk_nothing_more_of_a_transaction_is_written(tmp_path: Path) -> None:
+    """SQLite may have ended the transaction by itself: what comes after would be there without what came before."""
+    opened = await factory.open_book(f"sqlite:///{tmp_path / 'book.db'}")
+    with pytest.raises(errors.Unusable, match="disk is full"):
+        async with opened.write() as c:
+            await blocks.insert(c, [factory.header(1)], proof="node")
+            await c.rows(sa.text(f"PRAGMA max_page_count = {await c.scalar(sa.text('PRAGMA page_count'))}"))
+            with pytest.raises(errors.Unusable):
+                await blocks.insert(c, [factory.header(n) for n in range(2, 2000)], proof="node")
+            with pytest.raises(errors.Unusable):
+                await c.rows(sa.text("PRAGMA max_page_count = 1000000"))
+    async with opened.write() as c:
+        await c.rows(sa.text("PRAGMA max_page_count = 1000000"))
+        assert await blocks.tip(c) is None
+        await blocks.insert(c, [factory.header(2)], proof="node")
+    await opened.close()
+
+
 async def test_the_write_ahead_log_does_not_grow_with_the_book(tmp_path: Path) -> None:
     path = tmp_path / "book.db"
     opened = await factory.open_book(f"sqlite:///{path}")

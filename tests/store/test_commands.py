@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from domain import intent as domain_intent
 from store import attempts, backup, commands, gaps, inclusions, intents, latches, settling
 from store.book import Book
 from store.connection import Connection
-from tests.store import belt
+from tests.store import belt, factory
 
 BAD_REASONS = ("", "   ", "x" * 501, "two\nlines", "nul\0", "\ud800", "\u202egnp.exe", "tab\t", "with stk_" + "A" * 43)
 
@@ -255,6 +256,28 @@ async def test_accepting_a_book_that_forgot_ends_all_that_waits_and_nothing_dama
         assert await states(c) == ["expired", "expired", "new", "expired", "pending"]
         assert await latches.active(c) == []
         done(await commands.propose(c, belt.wanted("f"), by="tess", reason="r", at_s=100, expires_at_s=200))
+
+
+@pytest.mark.parametrize("by", ["accept-restored", "clear-latch"])
+async def test_a_full_disk_accepts_no_part_of_a_book_that_forgot(tmp_path: Path, by: str) -> None:
+    """What is not ended may be done already, and would be done once more."""
+    opened = await factory.open_book(f"sqlite:///{tmp_path / 'book.db'}")
+    waiting = sa.text("SELECT count(*) FROM progress WHERE state = 'new'")
+    async with opened.write() as c:
+        for key in range(60):
+            await belt.propose(c, belt.wanted(f"k{key}"))
+        await latches.set(c, backup.LATCH, reason="the hub has more receipts", at_s=3)
+    with pytest.raises(errors.Unusable, match="disk is full"):
+        async with opened.write() as c:
+            await c.rows(sa.text(f"PRAGMA max_page_count = {await c.scalar(sa.text('PRAGMA page_count'))}"))
+            if by == "accept-restored":
+                await commands.accept_restored(c, by="bob", reason="checked by hand", at_s=4)
+            else:
+                await commands.clear_latch(c, backup.LATCH, by="bob", reason="checked by hand", at_s=4)
+    async with opened.read() as c:
+        assert await c.scalar(waiting) == 60
+        assert [latch.name for latch in await latches.active(c)] == [backup.LATCH]
+    await opened.close()
 
 
 async def test_a_gap_is_accepted_once_while_it_is_open(book: Book) -> None:
