@@ -38,7 +38,7 @@ table = sa.Table(
     sa.Column("expires_at", sa.TIMESTAMP(timezone=True), nullable=False),
     # One more with every grant and renewal.
     sa.Column("grants", columns.Whole, nullable=False, server_default="0"),
-    # How long the last one lasts; 0: it was given back; NULL: an agent of before has it.
+    # How long the last one lasts; 0 with the epoch's `expires_at`: it was given back; NULL, or 0 with another time: an agent of before has it.
     sa.Column("ttl_s", columns.Whole, nullable=True),
 )
 """One row an account, for ever: its token must never go back."""
@@ -47,7 +47,9 @@ _ADDED = "ALTER TABLE stakeside_lease ADD COLUMN IF NOT EXISTS grants bigint NOT
 
 _ACQUIRE = sa.text("""
 INSERT INTO stakeside_lease AS l (chain_id, account, holder, token, grants, ttl_s, expires_at)
-VALUES (:chain_id, :account, :holder, :last_token + 1, 1, CAST(:ttl_s AS bigint), clock_timestamp() + make_interval(secs => CAST(:ttl_s AS bigint)))
+SELECT :chain_id, :account, CAST(:holder AS bytea), :last_token + 1, 1, CAST(:ttl_s AS bigint),
+    clock_timestamp() + make_interval(secs => CAST(:ttl_s AS bigint))
+WHERE CAST(:running AS bigint) < 0 OR EXISTS (SELECT 1 FROM stakeside_lease WHERE chain_id = :chain_id AND account = :account)
 ON CONFLICT (chain_id, account) DO UPDATE SET
     token = CASE WHEN :mine AND l.holder = excluded.holder AND l.ttl_s > 0 AND l.token >= :last_token
                  THEN l.token ELSE greatest(l.token, :last_token) + 1 END,
@@ -55,19 +57,22 @@ ON CONFLICT (chain_id, account) DO UPDATE SET
     grants = l.grants + 1,
     ttl_s = excluded.ttl_s,
     expires_at = excluded.expires_at
-WHERE (:mine AND l.holder = excluded.holder) OR l.ttl_s = 0 OR (l.grants, l.expires_at) = (:ended, CAST(:ended_at AS timestamptz))
+WHERE (:mine AND l.holder = excluded.holder) OR (l.ttl_s = 0 AND l.expires_at = 'epoch' AND l.grants > CAST(:running AS bigint))
+    OR (l.grants, l.expires_at) = (:ended, CAST(:ended_at AS timestamptz))
 RETURNING l.token
 """)
 _RENEW = sa.text("""
 UPDATE stakeside_lease SET ttl_s = CAST(:ttl_s AS bigint), grants = grants + 1,
-    expires_at = clock_timestamp() + make_interval(secs => CAST(:ttl_s AS bigint))
+    expires_at = CASE WHEN CAST(:ttl_s AS bigint) = 0 THEN 'epoch' ELSE clock_timestamp() + make_interval(secs => CAST(:ttl_s AS bigint)) END
 WHERE chain_id = :chain_id AND account = :account AND holder = :holder AND token = :token AND ttl_s > 0
 RETURNING token
 """)
 _HELD_BY = sa.text("""
-SELECT holder, grants, coalesce(ttl_s, greatest(0, ceil(extract(epoch FROM expires_at - clock_timestamp())))), expires_at
-FROM stakeside_lease WHERE chain_id = :chain_id AND account = :account AND ttl_s IS DISTINCT FROM 0
+SELECT holder, grants, coalesce(nullif(ttl_s, 0), greatest(0, ceil(extract(epoch FROM expires_at - clock_timestamp())))), expires_at
+FROM stakeside_lease WHERE chain_id = :chain_id AND account = :account AND (ttl_s = 0 AND expires_at = 'epoch') IS NOT TRUE
 """)
+
+_GRANTS = sa.text("SELECT grants FROM stakeside_lease WHERE chain_id = :chain_id AND account = :account")
 
 
 class Other(msgspec.Struct, frozen=True):
@@ -113,15 +118,18 @@ class LeaseTable:
         last_token: int,
         ended: Other | None = None,
         mine: bool = True,
+        running: Other | None = None,
     ) -> int | Other:
         """The token: the same while the same holder has it without a break, else a greater one than ever and than `last_token`. `ended` is
         the grant that the caller has seen to its end: another holder's is taken over only while it is the newest. Without `mine` the
-        caller's own row counts as another's: after it was told that another one holds the account, such a row is of the past."""
+        caller's own row counts as another's: after it was told that another one holds the account, or after its own lease ran out, such a
+        row may be of the past. `running` is the grant that the caller saw and that may still last: it comes back when the row went away or was
+        given back before that grant, as after a failover that lost something."""
         wanted = {"chain_id": chain_id, "account": account, "holder": holder, "ttl_s": ttl_s, "last_token": last_token}
         wanted |= (
             {"ended": -1, "ended_at": None} if ended is None else {"ended": ended.grants, "ended_at": ended.expires_at}
         )
-        wanted["mine"] = mine
+        wanted |= {"mine": mine, "running": -1 if running is None else running.grants}
         for _ in range(2):  # between the two statements the other may have given it back
             token = await self._one(_ACQUIRE, wanted)
             if token is not None:
@@ -129,6 +137,8 @@ class LeaseTable:
             other = await self._other(chain_id, account, holder if mine else b"")
             if other is not None:
                 return other
+            if running is not None and await self._older(chain_id, account, running):
+                return running
         raise errors.Transient("the lease changed hands twice while it was asked for", retry_after_s=1)
 
     async def renew(
@@ -156,7 +166,7 @@ class LeaseTable:
                 self._prepare(c)
                 prepared = True
                 row = c.execute(_HELD_BY, {"chain_id": chain_id, "account": account}).first()
-                first = {"last_token": 0, "ended": -1, "ended_at": None, "mine": True}
+                first = {"last_token": 0, "ended": -1, "ended_at": None, "mine": True, "running": -1}
                 token = c.execute(_ACQUIRE, {**nobody, **first}).scalar_one()
                 c.execute(_RENEW, {**nobody, "token": token})
                 c.rollback()
@@ -184,6 +194,11 @@ class LeaseTable:
     async def _other(self, chain_id: int, account: bytes, holder: bytes) -> Other | None:
         row = await self._one(_HELD_BY, {"chain_id": chain_id, "account": account})
         return None if row is None or row[0] == holder else _read(row)
+
+    async def _older(self, chain_id: int, account: bytes, running: Other) -> bool:
+        """Whether the row is gone, or not after `running`."""
+        row = await self._one(_GRANTS, {"chain_id": chain_id, "account": account})
+        return row is None or row[0] <= running.grants
 
     async def _one(self, statement: sa.TextClause, params: dict[str, Any]) -> tuple[Any, ...] | None:
         """The first row of one statement in a transaction of its own."""

@@ -168,12 +168,13 @@ async def test_who_looks_with_a_role_that_may_not_write_leases_is_told_what_to_g
     postgres_server: servers.Server,  # noqa: F811
 ) -> None:
     url = postgres_server.empty()
-    held = await _of(url, "a").acquire()
+    own = _of(url, "a")
+    held = await own.acquire()
     async with _role(url, "weak", *grants) as weak:
         with pytest.raises(errors.Transient, match=why) as refused:
             await _looking(weak).look()
     assert "GRANT SELECT, INSERT, UPDATE ON stakeside_lease TO weak" in refused.value.cure
-    assert (await _of(url, "a").acquire()).token == held.token, "nothing was taken"
+    assert (await own.acquire()).token == held.token, "nothing was taken"
 
 
 async def test_who_looks_where_the_table_is_missing_is_told_when_the_role_may_not_make_it(
@@ -415,7 +416,126 @@ async def test_agents_of_before_share_the_table_of_leases(postgres_server: serve
     with pytest.raises(base.Taken):
         await asking.acquire()
     await clock.advance(61)
-    assert (await asking.acquire()).token == 8
+    held = await asking.acquire()
+    assert held.token == 8
+    await asking.release(held)
+    # Theirs, by the only time that they know: what is given back has none left.
+    await databases.run(
+        run("""
+        UPDATE stakeside_lease SET holder = :holder, token = token + 1, expires_at = clock_timestamp() + interval '60 seconds'
+        WHERE expires_at <= clock_timestamp() AND account = :account""")
+    )
+    with pytest.raises(base.Taken) as refused:
+        await asking.acquire()
+    assert 50 < refused.value.for_s <= 60
+    await clock.advance(61)
+    assert (await asking.acquire()).token == 10
+    await databases.run(engine.dispose)
+
+
+def _row(url: str) -> tuple[sa.Engine, Callable[..., Any]]:
+    """A hand at the table, as of a server that went back."""
+    engine = sa.create_engine(url.replace("postgresql://", "postgresql+asyncpg://"))
+
+    async def go(text: str, **values: object) -> list[Any]:
+        def work() -> list[Any]:
+            with engine.begin() as c:
+                found = c.execute(sa.text(text), values)
+                return [tuple(row) for row in found] if found.returns_rows else []
+
+        return await databases.run(work)
+
+    return engine, go
+
+
+async def test_who_was_cut_off_longer_than_its_lease_does_not_take_it_up_from_a_database_that_went_back(
+    postgres_server: servers.Server,  # noqa: F811
+) -> None:
+    """It was never told that another one took over, and that one's lease may last."""
+    url = postgres_server.empty()
+    engine, go = _row(url)
+    clock = runtime.ManualClock()
+    first, second = (
+        postgres.PostgresLeases(
+            tables.LeaseTable(url), chain_id=1, account=ACCOUNT.address, holder=holder(name), ttl_s=60, clock=clock
+        )
+        for name in "ab"
+    )
+    held = await first.acquire()
+    (was,) = await go("SELECT holder, token, grants, ttl_s, expires_at FROM stakeside_lease")
+    with pytest.raises(base.Taken):
+        await second.acquire()
+    await clock.advance(61)
+    taken = await second.acquire()
+    await go(
+        "UPDATE stakeside_lease SET holder = :h, token = :t, grants = :g, ttl_s = :s, expires_at = :e",
+        **dict(zip("htgse", was, strict=True)),
+    )
+    with pytest.raises(base.Ended):
+        await first.renew(held)
+    with pytest.raises(base.Taken):
+        await first.acquire()
+    await clock.advance(61)
+    assert clock.monotonic() > taken.until_monotonic
+    assert (await first.acquire()).token > held.token
+    await databases.run(engine.dispose)
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        "DELETE FROM stakeside_lease",
+        "UPDATE stakeside_lease SET ttl_s = 0, expires_at = 'epoch', grants = grants - 1, token = token - 1",
+    ],
+    ids=["nothing", "given back"],
+)
+async def test_who_stands_by_waits_out_what_it_saw_though_the_database_forgot_it(
+    postgres_server: servers.Server,  # noqa: F811
+    loss: str,
+) -> None:
+    url = postgres_server.empty()
+    engine, go = _row(url)
+    clock = runtime.ManualClock()
+    first, second = (
+        postgres.PostgresLeases(
+            tables.LeaseTable(url), chain_id=1, account=ACCOUNT.address, holder=holder(name), ttl_s=60, clock=clock
+        )
+        for name in "ab"
+    )
+    held = await first.renew(await first.acquire())
+    with pytest.raises(base.Taken):
+        await second.acquire()
+    await go(loss)
+    for _ in range(3):
+        with pytest.raises(base.Taken):
+            await second.acquire()
+        await clock.advance(19)
+    assert clock.monotonic() > held.until_monotonic
+    await clock.advance(4)
+    assert (await second.acquire()).token > 0
+    await databases.run(engine.dispose)
+
+
+async def test_what_is_given_back_is_taken_at_once_by_who_stood_by(postgres_server: servers.Server) -> None:  # noqa: F811
+    url = postgres_server.empty()
+    first, second = _of(url, "a"), _of(url, "b")
+    held = await first.acquire()
+    with pytest.raises(base.Taken):
+        await second.acquire()
+    await first.release(held)
+    assert (await second.acquire()).token == held.token + 1
+
+
+async def test_a_renewal_is_of_the_token_that_was_granted(postgres_server: servers.Server) -> None:  # noqa: F811
+    """Not of whatever the row holds under the same name."""
+    url = postgres_server.empty()
+    engine, go = _row(url)
+    own = _of(url, "a")
+    held = await own.acquire()
+    await go("UPDATE stakeside_lease SET token = token + 1")
+    with pytest.raises(errors.StakesideError):
+        await own.renew(held)
+    assert await go("SELECT grants FROM stakeside_lease") == [(1,)]
     await databases.run(engine.dispose)
 
 

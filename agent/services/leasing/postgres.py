@@ -2,7 +2,8 @@
 
 Another holder's lease has ended when this agent has seen the very same grant for as long as it lasts, on its own monotonic clock: the holder
 counts from before it asked and leaves a fifth unused, so it has stopped by then, whatever any clock on a wall says. Who stands by asks
-every third of that time, so a lease that nobody renews is taken over within about one and a half of it.
+every third of that time, so a lease that nobody renews is taken over within about one and a half of it. The own lease, once it ran out, is
+another one's too: a database that lost something may still name us where somebody else has taken over since.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ class PostgresLeases:
         self._last_token = last_token
         self._seen: tuple[leases.Other, float] | None = None
         self._lost = False
+        self._until = -math.inf
 
     async def acquire(self) -> base.Held:
         sent = self._clock.monotonic()
@@ -48,12 +50,15 @@ class PostgresLeases:
             ttl_s=self._ttl_s,
             last_token=self._last_token,
             ended=None if self._seen is None or self._left_s() else self._seen[0],
-            mine=not self._lost,
+            mine=not self._lost and sent < self._until,
+            running=self._seen[0] if self._seen is not None and self._left_s() else None,
         )
         return self._held(found, sent)
 
     async def renew(self, held: base.Held) -> base.Held:
         sent = self._clock.monotonic()
+        if sent >= self._until:
+            raise base.Ended("the lease ran out before it was renewed", cure="it is acquired anew")
         found = await self._table.renew(
             chain_id=self._chain_id,
             account=self._account,
@@ -91,7 +96,8 @@ class PostgresLeases:
                 for_s=for_s,
             )
         self._last_token, self._seen, self._lost = max(self._last_token, found), None, False
-        return base.Held(found, base.until(sent, self._ttl_s))
+        self._until = base.until(sent, self._ttl_s)
+        return base.Held(found, self._until)
 
     def _left_s(self) -> int:
         """How long the grant that was seen may still be relied on."""
