@@ -16,7 +16,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import event
-from sqlalchemy.exc import DatabaseError, DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as NoneFree
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
@@ -30,6 +30,8 @@ Connection = AsyncConnection
 _ADVISORY_LOCK = 0x5354414B
 _DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg", "postgres": "postgresql+asyncpg"}
 READERS = databases.READERS
+READ_ONLY = "the hub's database takes no writes now: it is a standby, or its server was set to read only"
+_ONLY_READS = "SELECT pg_is_in_recovery() OR current_setting('default_transaction_read_only')::boolean"
 
 
 class Book:
@@ -51,6 +53,7 @@ class Book:
         self._prober = prober
         self._lock = lock
         self._turn = asyncio.Lock()
+        self._sessions = databases.Sessions(*(engine.sync_engine for engine in (writer, reader, looker, prober)))
 
     @asynccontextmanager
     async def write(self) -> AsyncGenerator[Connection, None]:
@@ -62,6 +65,9 @@ class Book:
                         await c.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
                     yield c
             except (DBAPIError, OSError) as error:
+                if isinstance(error, DBAPIError) and databases.sqlstate(error) == databases.READ_ONLY:
+                    self.connect_anew()
+                    raise errors.Transient(READ_ONLY, value=str(error.orig)) from None
                 raise _away(error, "the hub's book could not be written") from None
 
     @asynccontextmanager
@@ -81,6 +87,10 @@ class Book:
         """A snapshot for probes, one at a time."""
         async with _snapshot(self._prober) as c:
             yield c
+
+    def connect_anew(self) -> None:
+        """Begin no transaction again on a connection that is there: its server takes no writes, and the address may lead to another one now."""
+        self._sessions.renew()
 
     async def close(self) -> None:
         for engine in (self._prober, self._looker, self._reader, self._writer):
@@ -102,12 +112,24 @@ async def _snapshot(engine: AsyncEngine) -> AsyncGenerator[Connection, None]:
 
 
 def _away(error: DBAPIError | OSError, what: str) -> Exception:
-    """A database that is away, restarts or is locked is waited for; anything else it says is a fault of ours and stays what it is."""
+    """A database that is away, restarts, recovers, is full or is locked is waited for; anything else it says is a fault of ours and stays what
+    it is."""
     if isinstance(error, OSError):
         return errors.Transient(what, value=f"{type(error).__name__}: {error.strerror}", cure="is the database up?")
-    if error.connection_invalidated or isinstance(error, OperationalError | InterfaceError):
+    if error.connection_invalidated or isinstance(error, OperationalError | InterfaceError) or databases.passes(error):
         return errors.Transient(what, value=str(error.orig))
     return error
+
+
+def _refused(error: DBAPIError) -> errors.StoreError:
+    """What a book says at a start. An SQLite file has nobody who could refuse but itself."""
+    if databases.sqlstate(error):
+        return errors.StoreError(
+            "the hub's database refuses",
+            value=str(error.orig),
+            cure="check hub.store: the name, the role and its rights",
+        )
+    return errors.StoreError("the hub's book is damaged", value=str(error.orig), cure="restore it from a backup")
 
 
 async def open_book(url: str, *, deployment: bytes) -> Book:
@@ -141,11 +163,7 @@ async def look(url: str) -> bytes | None:
             return await meta(c, "deployment") if there else None
     except (DBAPIError, OSError) as error:
         away = _away(error, "the hub's book could not be read")
-        if isinstance(away, errors.Transient):
-            raise away from None
-        raise errors.StoreError(
-            "the hub's book is damaged", value=str(error), cure="restore it from a backup"
-        ) from None
+        raise (_refused(away) if isinstance(away, DBAPIError) else away) from None
     finally:
         await reader.dispose()
 
@@ -163,10 +181,8 @@ async def _check(book: Book, deployment: bytes) -> None:
                     value=stored.hex(),
                     cure="give every deployment a store of its own",
                 )
-    except DatabaseError as error:
-        raise errors.StoreError(
-            "the hub's book is damaged", value=str(error.orig), cure="restore it from a backup"
-        ) from None
+    except DBAPIError as error:
+        raise _refused(error) from None
 
 
 def _current_schema(connection: sa.Connection) -> None:
@@ -223,6 +239,11 @@ def _engine(url: str, *, begin: str, size: int, snapshot: bool = False) -> Async
     event.listen(engine.sync_engine, "connect", connected)
     event.listen(engine.sync_engine, "begin", began)
     return engine
+
+
+async def only_reads(c: Connection) -> bool:
+    """Whether a transaction that writes would be refused there, asked without one: a writer may be at work for long."""
+    return c.dialect.name == "postgresql" and bool(await c.scalar(sa.text(_ONLY_READS)))
 
 
 async def meta(c: Connection, name: str) -> bytes | None:

@@ -227,6 +227,26 @@ def on_connect(engine: sa.Engine, prepare: Callable[[Any], None]) -> None:
     event.listen(engine, "connect", connect)
 
 
+class Sessions:
+    """The connections of a book's engines. After `renew` none that was there is used again."""
+
+    def __init__(self, *engines: sa.Engine) -> None:
+        self._since = 0
+        for engine in engines:
+            event.listen(engine, "connect", self._connected)
+            event.listen(engine, "checkout", self._taken)
+
+    def renew(self) -> None:
+        self._since += 1
+
+    def _connected(self, _dbapi: object, record: pool.ConnectionPoolEntry) -> None:
+        record.info["since"] = self._since
+
+    def _taken(self, _dbapi: object, record: pool.ConnectionPoolEntry, _proxy: object) -> None:
+        if record.info["since"] != self._since:
+            raise exc.DisconnectionError  # the pool closes it and makes another
+
+
 class PostgreSQL:
     def __init__(self, url: sa.URL) -> None:
         self.shown = url.render_as_string()
@@ -395,8 +415,26 @@ async def _to_the_end(work: Awaitable[T]) -> T:
     return task.result()
 
 
+READ_ONLY = "25006"
+"""SQLSTATE of a write where none is taken: on a standby, or on a server that was set to read only."""
+_DISK_FULL = "53100"
+_PASSING = ("08", "53", "57", "40001", "40P01", "55P03")
+"""SQLSTATEs, or their classes, of what is no fault of a statement: connections, resources, what an operator does (stops, starts, recovers, ends
+a session), and who was in the way."""
+
+
+def sqlstate(error: BaseException | None) -> str:
+    """PostgreSQL's code of what was wrong; the words beside it are in the server's language. Empty where there is none."""
+    return str(getattr(getattr(error, "orig", None), "sqlstate", None) or "")
+
+
+def passes(error: exc.DBAPIError) -> bool:
+    """Whether the server only asks to come back. A full disk is among it: what a book does about that is its own decision."""
+    return sqlstate(error).startswith(_PASSING)
+
+
 def translate(error: exc.DBAPIError) -> errors.StakesideError:
-    """The one place where database errors become ours."""
+    """Database errors become ours. A full disk is no reason to wait, here as with SQLite: the process ends, and says so."""
     text = str(error.orig)
     lower = text.lower()
     if "database is locked" in lower or "database table is locked" in lower:
@@ -405,16 +443,15 @@ def translate(error: exc.DBAPIError) -> errors.StakesideError:
         sign in lower for sign in ("malformed", "not a database", "file is encrypted", "disk i/o error", "short read")
     ):
         return errors.Unusable("the book is damaged", value=text, cure=DAMAGED)
-    if "disk is full" in lower or "no space left" in lower:
+    if sqlstate(error) == _DISK_FULL or "disk is full" in lower or "no space left" in lower:
         return errors.Unusable("the disk is full", value=text, cure="free some space and start again")
-    if "readonly" in lower or "unable to open" in lower or "read-only" in lower:
+    unwritable = any(sign in lower for sign in ("readonly", "read-only", "unable to open"))
+    if unwritable or sqlstate(error) == READ_ONLY:
         return errors.Unusable("the book cannot be written", value=text, cure="check the path and its permissions")
     if isinstance(error, exc.IntegrityError) or "append-only" in lower:
         return errors.StoreError("the book refuses a row that contradicts it", value=text)
     if error.connection_invalidated or isinstance(error, exc.InterfaceError):
         return errors.Transient("the connection to the database was lost", value=text)
-    if any(
-        sign in lower for sign in ("deadlock detected", "could not serialize", "terminating connection", "starting up")
-    ):
+    if passes(error):
         return errors.Transient("the database asks to try again", value=text)
     return errors.Unusable("the database refused a statement", value=text)

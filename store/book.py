@@ -32,6 +32,8 @@ class Book:
         self._reader = backend.reader()
         self._looker = backend.reader()
         self._prober = backend.reader(size=1)
+        engines = (writer, self._reader, self._looker, self._prober)
+        self._sessions = databases.Sessions(*(engine for engine in engines if engine is not None))
         self._turn = asyncio.Lock()
         self._writing: asyncio.Task[object] | None = None
 
@@ -51,6 +53,14 @@ class Book:
                     faults.point("store.before_commit")
                     await c.commit()
                     faults.point("store.after_commit")
+            except errors.Unusable as error:
+                if databases.sqlstate(error.__cause__) != databases.READ_ONLY:
+                    raise
+                self._sessions.renew()  # the address may lead to another server by now
+                raise errors.Transient(
+                    "the database takes no writes now: it is a standby, or its server was set to read only",
+                    value=error.value,
+                ) from None
             finally:
                 self._writing = None
 

@@ -13,6 +13,7 @@ from typing import cast
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST
+from sqlalchemy.exc import DBAPIError
 
 from domain import errors, hashing
 from earnings import book, queries, receipts, sealing
@@ -111,18 +112,27 @@ class Status:
         return [*found, unreadable] if unreadable else found
 
     async def _unreadable(self) -> str:
-        """Why the book cannot be read. Whoever asks while others wait for their turn shares the next one's answer."""
+        """Why the book cannot be read or takes no writes. Whoever asks while others wait for their turn shares the next one's answer."""
         asked = self._probes_begun
         async with self._probing:
             if self._probes_begun == asked:
                 self._probes_begun += 1
                 self._probed = ""
-                try:
-                    async with self._book.probe() as c:
-                        await queries.last_seal(c)
-                except errors.StakesideError as error:
-                    self._probed = str(error)
+                self._probed = await self._probe()
             return self._probed
+
+    async def _probe(self) -> str:
+        try:
+            async with self._book.probe() as c:
+                await queries.last_seal(c)
+                if not await book.only_reads(c):
+                    return ""
+        except errors.StakesideError as error:
+            return str(error)
+        except DBAPIError as error:
+            return f"the hub's database refuses: {error.orig}"
+        self._book.connect_anew()
+        return book.READ_ONLY
 
     async def _view(self) -> Mapping[str, object]:
         seats = self._wires.seats

@@ -7,6 +7,9 @@ import pwd
 import shutil
 import subprocess
 import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -37,10 +40,7 @@ class Server:
 
     def empty(self) -> str:
         """The address of the one database that tests share, emptied: making one for each test takes ten times as long."""
-        self._run(
-            "psql", "-h", str(self.folder), "-U", "stakeside", "-d", "postgres", "-v", "ON_ERROR_STOP=1", "-q",
-            "-c", "DROP SCHEMA public CASCADE; CREATE SCHEMA public",
-        )  # fmt: skip
+        self.sql("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
         return self.address("postgres")
 
     def cut(self) -> None:
@@ -49,6 +49,37 @@ class Server:
             "psql", "-h", str(self.folder), "-U", "stakeside", "-d", "postgres", "-q",
             "-c", "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'",
         )  # fmt: skip
+
+    def sql(self, *texts: str, database: str = "postgres") -> None:
+        """Each of its own transaction, as the server's owner."""
+        commands = [part for text in texts for part in ("-c", text)]
+        self._run(
+            "psql", "-h", str(self.folder), "-U", "stakeside", "-d", database, "-v", "ON_ERROR_STOP=1", "-q", *commands
+        )
+
+    @contextmanager
+    def recovering(self) -> Iterator[None]:
+        """Inside, it runs and takes no connection yet, as after a crash."""
+        signal = self.folder / "data" / "standby.signal"
+        self._pg_ctl("-m", "fast", "stop")
+        signal.touch()
+        self._pg_ctl("-l", str(self.folder / "log"), "-o", f"{self._options} -c hot_standby=off", "-W", "start")
+        try:
+            while not self._refuses():
+                time.sleep(0.02)
+            yield
+        finally:
+            self._pg_ctl("-m", "fast", "stop")
+            signal.unlink()
+            self._start()
+
+    def _refuses(self) -> bool:
+        """Whether it answers that it takes no connections; a server that does not listen yet says nothing."""
+        try:
+            self.sql("SELECT 1")
+        except Missing as error:
+            return "the database system" in str(error)
+        return False
 
     def replicate(self) -> None:
         """A replica of what there is now, which follows no further."""
