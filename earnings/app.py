@@ -132,7 +132,11 @@ async def _serve_probes(stack: AsyncExitStack, arguments: Arguments, shown: stat
         return
     port = await stack.enter_async_context(
         server.serving(
-            server.probes(shown), host=arguments.host, port=arguments.health_port, setting="web.tls.health_port"
+            server.probes(shown),
+            host=arguments.host,
+            port=arguments.health_port,
+            setting="web.tls.health_port",
+            probes=True,
         )
     )
     if arguments.health_listening is not None:

@@ -8,11 +8,13 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
+import math
 import os
 import re
 import resource
 import socket
 import ssl
+import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
@@ -66,7 +68,7 @@ HANDSHAKE_S = 10.0
 """How long a TLS handshake may take."""
 RESERVED_FILES = 256
 """Descriptors that connections of guests never take: nodes, signers, hubs and the book need some. Half of them where there are few."""
-ACCEPTED_AT_ONCE = 32
+ACCEPTED_AT_ONCE = 16
 """Connections taken before the door sees the first of them. asyncio takes a whole batch in each turn and lets go of those that are turned
 away some turns later, so a few batches have to fit in the reserve."""
 WAITING_CONNECTIONS = 1024
@@ -120,9 +122,10 @@ async def serving(
     unread_s: float = UNREAD_S,
     tls: ssl.SSLContext | None = None,
     hosts: Collection[str] = (),
+    probes: bool = False,
 ) -> AsyncIterator[int]:
     """Serve while inside, with `tls` (`kit.tls.server`) as https; yields the bound port (useful with port 0). Leaving lets running requests
-    finish for `shutdown_s`. On loopback without `tls`, `hosts` are the names it answers to besides addresses and localhost."""
+    finish for `shutdown_s`. A server of `probes` is reached when guests have filled the others. On loopback without `tls`, `hosts` are the names it answers to besides addresses and localhost."""
     noise = Noise()
     app[_noise] = noise
     if tls is None and places.loopback(host):
@@ -138,7 +141,7 @@ async def serving(
     )
     await runner.setup()
     try:
-        door = _Door(runner, secure=tls is not None)
+        door = _Door(runner, secure=tls is not None, probes=probes)
         try:
             patience = None if tls is None else HANDSHAKE_S
             server = await asyncio.get_running_loop().create_server(
@@ -157,24 +160,54 @@ async def serving(
         await runner.cleanup()
 
 
+def _open_files() -> int:
+    """0 where the system does not tell."""
+    try:
+        return len(os.listdir("/dev/fd"))
+    except OSError:
+        return 0
+
+
+class _Files:
+    """How many descriptors the process has open, for every server in it. Counting them takes longer the more there are, so it is done when
+    what came since the last time could have filled the room, and takes a fiftieth of all time at most."""
+
+    def __init__(self, *, now: Callable[[], float] = time.monotonic, count: Callable[[], int] = _open_files) -> None:
+        self._now = now
+        self._count = count
+        self._open = sys.maxsize  # not counted yet
+        self._again_s = -math.inf
+
+    def take(self, room: int) -> bool:
+        """Whether one more connection, which is open already, leaves the rest alone."""
+        self._open += 1
+        if self._open > room and (began_s := self._now()) >= self._again_s:
+            self._open = self._count()
+            ended_s = self._now()
+            self._again_s = ended_s + 50 * (ended_s - began_s)
+        if self._open <= room:
+            return True
+        self._open -= 1
+        return False
+
+
+_files = _Files()
+
+
 class _Door:
     """The protocol of each new connection. One that would take the last descriptors is closed at once: whoever fills the server with
-    connections keeps the process from nothing but serving more of them."""
+    connections keeps the process from nothing but serving more of them. Of what is left then, probes may take half."""
 
-    def __init__(self, runner: web.AppRunner, *, secure: bool) -> None:
+    def __init__(self, runner: web.AppRunner, *, secure: bool, probes: bool) -> None:
         self._runner = runner
         self._secure = secure
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        wanted = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
-        if soft != resource.RLIM_INFINITY and soft < wanted:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-            soft = wanted
-        most = MOST_FILES if soft == resource.RLIM_INFINITY else soft
-        self._room = most - min(RESERVED_FILES, most // 2)
+        most = _most_files()
+        reserved = min(RESERVED_FILES, most // 2)
+        self._room = most - (reserved // 2 if probes else reserved)
 
     def __call__(self) -> asyncio.Protocol:
         server = self._runner.server
-        if server is None or _open_files() > self._room:
+        if server is None or not _files.take(self._room):
             if self._secure:
                 # A protocol is told of its connection after the handshake only; without one asyncio lets go of the socket here.
                 raise ConnectionRefusedError
@@ -182,18 +215,25 @@ class _Door:
         return server()
 
 
+def _most_files() -> int:
+    """How many descriptors this process may have, after asking for more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
+    if soft == resource.RLIM_INFINITY:
+        return MOST_FILES
+    if soft < wanted:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        except (ValueError, OSError):
+            return soft  # some systems allow less than they say
+        return wanted
+    return soft
+
+
 class _Closed(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         transport.abort()
-
-
-def _open_files() -> int:
-    """0 where the system does not tell."""
-    try:
-        return len(os.listdir("/dev/fd"))
-    except OSError:
-        return 0
 
 
 def _prepare(server: asyncio.Server, *, unread_s: float) -> None:

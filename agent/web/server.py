@@ -86,7 +86,9 @@ async def serve(
         )
         if health_port is not None:
             await stack.enter_async_context(
-                http.serving(answering.probes(), host=host, port=health_port, setting="web.tls.health_port")
+                http.serving(
+                    answering.probes(), host=host, port=health_port, setting="web.tls.health_port", probes=True
+                )
             )
         if port_file is not None:
             port_file.write_text(f"{bound}\n")

@@ -57,6 +57,7 @@ async def serving(
     setting: str = "web.port",
     tls: ssl.SSLContext | None = None,
     hosts: Collection[str] = (),
+    probes: bool = False,
 ) -> AsyncGenerator[int, None]:
     """Serve while inside; yields the bound port."""
     async with http.serving(
@@ -69,5 +70,6 @@ async def serving(
         linger_s=LINGER_S,
         tls=tls,
         hosts=hosts,
+        probes=probes,
     ) as bound:
         yield bound

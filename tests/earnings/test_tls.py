@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import ssl
+import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import aiohttp
@@ -217,3 +219,48 @@ async def test_a_hub_that_hangs_up_is_no_matter_of_certificates(ours: certificat
     async with silent(ours) as url:
         with pytest.raises(errors.Transient, match="the hub does not answer"):
             await asked(url, client(ours))
+
+
+HOLDING = """
+import socket, sys
+held = [socket.create_connection(("127.0.0.1", int(sys.argv[1]))) for _ in range(500)]
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+async def turned_away(port: int, stack: AsyncExitStack) -> bool:
+    """Whether one more connection is closed before a handshake."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    stack.callback(writer.close)
+    try:
+        async with asyncio.timeout(0.5):
+            return await reader.read(1) == b""
+    except TimeoutError:
+        return False
+    except ConnectionError:
+        return True
+
+
+@pytest.mark.filterwarnings(
+    "ignore:.*socket:pytest.PytestUnraisableExceptionWarning"
+)  # how asyncio lets go of one before its handshake
+async def test_probes_are_answered_however_many_connections_strangers_hold(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Handshakes that never come fill the port of the agents, not the one of the probes."""
+    monkeypatch.setattr(kit_http.resource, "getrlimit", lambda _which: (400, 400))
+    async with AsyncExitStack() as stack:
+        h = await stack.enter_async_context(
+            hub.running(tmp_path, context=mutual(certificates.Authority(tmp_path)), health_port=0)
+        )
+        stranger = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", HOLDING, str(h.port), stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+        )
+        stack.push_async_callback(stranger.communicate, b"")
+        assert stranger.stdout is not None and await stranger.stdout.readline() == b"held\n"
+        while not await turned_away(h.port, stack):
+            pass
+        session = await stack.enter_async_context(kit_http.client_session())
+        async with session.get(f"http://127.0.0.1:{h.health_port}/healthz") as answer:
+            assert answer.status == 200

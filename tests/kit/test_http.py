@@ -299,6 +299,27 @@ async def test_whoever_reads_nothing_of_an_answer_loses_the_connection() -> None
         writer.close()
 
 
+def test_descriptors_are_counted_when_they_may_run_out_and_seldom() -> None:
+    """Each count costs more the more there are: whoever comes and goes must not have it repeated for every connection."""
+    now_s, counted, there = 0.0, 0, 90
+
+    def count() -> int:
+        nonlocal now_s, counted
+        now_s, counted = now_s + 0.1, counted + 1
+        return there
+
+    files = http._Files(now=lambda: now_s, count=count)  # pyright: ignore[reportPrivateUsage]
+    assert [files.take(100) for _ in range(11)] == [True] * 11, "there were 90, and came ten"
+    assert counted == 1
+    there = 101
+    assert [files.take(100) for _ in range(5)] == [False] * 5, "nothing says that one went"
+    assert files.take(150), "who may take more of them finds room"
+    now_s += 5
+    there = 60
+    assert files.take(100)
+    assert counted == 2
+
+
 FLOODED = """
 import asyncio, os, resource, sys
 resource.setrlimit(resource.RLIMIT_NOFILE, (96, 480))
