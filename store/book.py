@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -82,6 +83,12 @@ class Book:
         async with databases.transaction(self._prober) as sync:
             yield Connection(sync)
 
+    def guard(self, found: dict[str, str]) -> None:
+        """From now on a new connection of the writer must find this in `meta`. A PostgreSQL session that is lost takes its lock with it, and
+        until the next one has it, another process may restore the book or bind it anew."""
+        if self._writer is not None:
+            databases.on_connect(self._writer, lambda dbapi: _same_book(dbapi, found, shown=self.shown))
+
     async def close(self) -> None:
         for engine in (self._prober, self._looker, self._reader, self._writer):
             if engine is not None:
@@ -107,6 +114,8 @@ async def open_book(url: str, *, deployment: bytes, chain_id: int, genesis: byte
         else:
             async with book.write() as c:
                 await bring_up(c, bound, shown=backend.shown)
+                found = await _meta(c)
+            book.guard(found)
     except OSError as error:
         await _abandon(backend, book)
         raise errors.StoreError(
@@ -171,7 +180,7 @@ async def _check_schema(c: Connection, *, shown: str) -> None:
 async def _check_bound(c: Connection, bound: dict[str, str], *, shown: str) -> dict[str, str]:
     """What the book is the book of. Nothing is lost or mixed up by calling one that holds nothing the book of something else: a start that failed
     on a wrong setting leaves such a one behind."""
-    found = {row.key: row.value for row in await c.rows(sa.select(tables.meta))}
+    found = await _meta(c)
     for key, value in bound.items():
         if found.get(key) != value and not (found.keys() == bound.keys() and await holds_nothing(c)):
             had = _short(found).get(key, "none")
@@ -181,6 +190,27 @@ async def _check_bound(c: Connection, bound: dict[str, str], *, shown: str) -> d
                 cure="give each deployment and chain a book of its own, or correct the configuration",
             )
     return {key: found[key] for key in bound}
+
+
+async def _meta(c: Connection) -> dict[str, str]:
+    return {row.key: row.value for row in await c.rows(sa.select(tables.meta))}
+
+
+def _same_book(dbapi: Any, found: dict[str, str], *, shown: str) -> None:
+    cursor = dbapi.cursor()
+    try:
+        cursor.execute("SELECT key, value FROM meta")
+        now = dict(cursor.fetchall())
+        dbapi.rollback()
+    finally:
+        cursor.close()
+    if now != found:
+        changed = sorted(key for key in now.keys() | found.keys() if now.get(key) != found.get(key))
+        raise errors.StoreError(
+            f"the book became another one while the connection was lost: {', '.join(changed)} changed",
+            value=shown,
+            cure="find out who restored it or bound it anew, and start again",
+        )
 
 
 async def holds_nothing(c: Connection) -> bool:

@@ -71,3 +71,26 @@ async def test_an_agent_waits_for_a_server_that_takes_no_writes_and_connects_ane
     async with book.write() as c:
         await c.change(sa.text(MADE))
     await book.close()
+
+
+async def test_an_agent_that_lost_its_connection_writes_nothing_into_a_book_bound_anew(
+    postgres_server: postgres.Server,
+) -> None:
+    url = postgres_server.empty()
+    book = await factory.open_book(url)
+    postgres_server.cut()
+    other = await factory.open_book(url, deployment=b"\xd1" * 32)
+    await other.close()
+    for _ in range(2):
+        with pytest.raises(errors.StoreError, match="another one while the connection was lost: deployment changed"):
+            async with book.write() as c:
+                await c.change(sa.text(MADE))
+    await book.close()
+
+
+async def test_an_agent_that_lost_its_connection_goes_on_in_its_own_book(postgres_server: postgres.Server) -> None:
+    book = await factory.open_book(postgres_server.empty())
+    postgres_server.cut()
+    async with book.write() as c:
+        await c.change(sa.text(MADE))
+    await book.close()
