@@ -28,7 +28,7 @@ SAID = {
     "/v1/leases": LEASE_BYTES,
 }
 """What agents sign, with the longest body of each."""
-FREE = frozenset({"/v1/wanted", "/v1/bodies/{root}"})
+FREE = frozenset({("GET", "/v1/wanted"), ("POST", "/v1/bodies/{root}")})
 """The one waits for nothing, the other has `CHUNKS` and `KNOWN_CHUNKS`."""
 CHUNK_BYTES = 8 << 20
 CHUNKS = guard.Reading(total=128, each=48, bytes_total=32 << 20, bytes_each=16 << 20)

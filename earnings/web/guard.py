@@ -292,40 +292,33 @@ def said(request: web.Request) -> bytes:
 
 
 class Rooms(msgspec.Struct, frozen=True):
-    """Which places a route's requests take. `unbounded`: none, and nothing is measured. `free`: none, they have a bound of their own or wait
-    for nothing. `said`: signed by agents, their bodies so long at most; each of these routes has its own. All others share the guests'."""
+    """Which places a route's requests take. `unbounded`: none, and nothing is measured. `free`, with the method: none, they have a bound of their
+    own or wait for nothing. `said`: signed by agents, their bodies so long at most; each of these routes has its own. All others share the guests'."""
 
     unbounded: Collection[str]
-    free: Collection[str]
+    free: Collection[tuple[str, str]]
     said: Mapping[str, int]
 
 
-def busy(metrics: Metrics, clock: runtime.Clock, tokens: Tokens, *, rooms: Rooms, bounds: places.Bounds) -> Middleware:
-    """Counts and times requests, and refuses what there is no place for."""
-    guests = places.Slots(bounds)
-    signed = {route: places.Slots(bounds) for route in rooms.said}
-    arrivals = Arrivals()
+def measured(metrics: Metrics, clock: runtime.Clock, *, rooms: Rooms) -> Middleware:
+    """Counts and times requests by what they are answered: outermost, where every refusal has its status."""
     running = 0
 
     @web.middleware
     async def middleware(request: web.Request, handler: http.Handler) -> web.StreamResponse:
         nonlocal running
-        resource = request.match_info.route.resource
-        route = "unknown" if resource is None else resource.canonical
+        route = _route(request)
         if route in rooms.unbounded:
             return await handler(request)
         running += 1
         metrics.in_flight.set(running)
         started, status = clock.monotonic(), 500
         try:
-            response = await placed(route, request, handler)
+            response = await handler(request)
             status = response.status
             return response
         except web.HTTPException as error:
             status = error.status
-            raise
-        except errors.Transient:
-            status = 503
             raise
         finally:
             running -= 1
@@ -333,8 +326,19 @@ def busy(metrics: Metrics, clock: runtime.Clock, tokens: Tokens, *, rooms: Rooms
             metrics.requests.labels(route, str(status)).inc()
             metrics.request_seconds.labels(route).observe(clock.monotonic() - started)
 
-    async def placed(route: str, request: web.Request, handler: http.Handler) -> web.StreamResponse:
-        if route in rooms.free:
+    return middleware
+
+
+def busy(tokens: Tokens, *, rooms: Rooms, bounds: places.Bounds) -> Middleware:
+    """Refuses what there is no place for."""
+    guests = places.Slots(bounds)
+    signed = {route: places.Slots(bounds) for route in rooms.said}
+    arrivals = Arrivals()
+
+    @web.middleware
+    async def middleware(request: web.Request, handler: http.Handler) -> web.StreamResponse:
+        route = _route(request)
+        if route in rooms.unbounded or (request.method, route) in rooms.free:
             return await handler(request)
         asking = source(request, tokens)
         named = known(request, asking)
@@ -346,3 +350,8 @@ def busy(metrics: Metrics, clock: runtime.Clock, tokens: Tokens, *, rooms: Rooms
             return http.problem(503, "busy", "too many requests at a time", headers={"Retry-After": "1"})
 
     return middleware
+
+
+def _route(request: web.Request) -> str:
+    resource = request.match_info.route.resource
+    return "unknown" if resource is None else resource.canonical

@@ -32,7 +32,8 @@ def application(
 ) -> web.Application:
     app = http.application(max_body_bytes=api.CHUNK_BYTES)
     rooms = guard.Rooms(unbounded=PROBES | {FEED_ROUTE}, free=api.FREE, said=api.SAID)
-    app.middlewares.append(guard.busy(metrics, clock, tokens, rooms=rooms, bounds=guard.MAX_IN_FLIGHT))
+    app.middlewares.insert(0, guard.measured(metrics, clock, rooms=rooms))
+    app.middlewares.append(guard.busy(tokens, rooms=rooms, bounds=guard.MAX_IN_FLIGHT))
     app.add_routes(the_api.routes())
     app.add_routes(the_status.routes())
     # A feed has no end, so asking for its head alone would be answered with a body, for ever.

@@ -79,6 +79,49 @@ async def test_requests_beyond_the_cap_are_told_to_come_back(tmp_path: Path, mon
         assert await h.wanted(factory.AGENTS[0]) == [], "what waits for nothing needs no place"
 
 
+@pytest.mark.parametrize(
+    ("method", "path"), [("GET", "/v1/bodies/0x" + "00" * 32), ("HEAD", "/v1/bodies/0x" + "00" * 32)]
+)
+async def test_asking_for_a_body_takes_a_place_and_sending_one_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, path: str
+) -> None:
+    monkeypatch.setattr(guard, "MAX_IN_FLIGHT", places.Bounds(total=0, addresses=0, each=0))
+    async with hub.running(tmp_path) as h:
+        async with h.session.request(method, h.url + path) as response:
+            assert response.status == 503
+        assert (await h.post(path, b"{}"))[0] == 409, "nobody asked for it; it has bounds of its own"
+
+
+MALFORMED = {
+    "an address that is none": b"GET /v1/wanted?attester=zz HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "an unprintable path": b"GET /v1/receipts/%00 HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "a body that is no gzip": b"POST /v1/leases HTTP/1.1\r\nHost: localhost\r\nContent-Encoding: gzip\r\nContent-Length: 3\r\n\r\nabc",
+    "a body that breaks off": b"POST /v1/leases HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\nabc",
+}
+
+
+@pytest.mark.parametrize("what", MALFORMED)
+async def test_what_a_stranger_got_wrong_is_counted_as_his_error_and_not_as_the_hubs(tmp_path: Path, what: str) -> None:
+    async with hub.running(tmp_path) as h:
+        _, writer = await asyncio.open_connection("127.0.0.1", h.port)
+        writer.write(MALFORMED[what])
+        await writer.drain()
+        writer.write_eof()
+
+        async def counted() -> list[str]:
+            text = (await h.get("/metrics"))[1].decode()
+            return [line for line in text.splitlines() if line.startswith("stakeside_hub_http_requests_total{")]
+
+        async def once() -> list[str] | None:
+            return await counted() or None
+
+        try:
+            (line,) = await hub.until(once)
+        finally:
+            writer.close()
+        assert 'status="400"' in line and line.endswith(" 1.0")
+
+
 async def test_an_unknown_path_or_method_is_a_problem(tmp_path: Path) -> None:
     async with hub.running(tmp_path) as h:
         assert (await h.get("/v1/nothing"))[1]["status"] == 404
