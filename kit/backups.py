@@ -169,6 +169,12 @@ async def restore(
     than `expect` says or of none of the `keys`, and when a book is there already; with `force` that one is kept aside. `also` writes in
     the same transaction, when the digest was found right."""
     manifest = await read_manifest(file)
+    if manifest.kind not in (names := [kind.name for kind in kinds]):
+        raise errors.StoreError(
+            f"the backup is of a book of kind {manifest.kind}, not {' or '.join(names)}",
+            value=str(file),
+            cure="restore a hub's with --hub and its hub.toml, an agent's without and with its agent.toml",
+        )
     untold = [key for key in expect if key not in manifest.facts and key != "deployment"]
     for key, value in expect.items():
         if manifest.facts.get(key) != value and key not in untold:

@@ -162,12 +162,18 @@ def test_by_force_the_book_that_was_there_is_named(folder: Path, capsys: pytest.
     assert (folder / "agent.db.before-restore-1").exists()
 
 
-def test_a_hubs_backup_is_no_agents_book(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main.main(["backup", "--hub", "--out", "b"]) == 0
-    (folder / "agent.db").unlink()
-    assert main.main(["restore", "--reason", "a test", "b"]) == 2
-    assert "no book" in capsys.readouterr().err
-    assert not (folder / "agent.db").exists()
+@pytest.mark.parametrize("kind", ["agent", "hub"])
+def test_a_backup_of_the_other_kind_is_refused_with_its_kind_and_the_way(
+    kind: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    taken, wanted = ([], ["--hub"]) if kind == "agent" else (["--hub"], [])
+    assert main.main(["backup", *taken, "--out", "b"]) == 0
+    for name in ("agent", "hub"):
+        (folder / f"{name}.db").unlink()
+    assert main.main(["restore", *wanted, *([] if wanted else ["--reason", "a test"]), "b"]) == 2
+    said = capsys.readouterr().err
+    assert f"of kind {kind}, not " in said and "--hub" in said
+    assert not list(folder.glob("*.db"))
 
 
 ELSEWHERE = """[delegator]
