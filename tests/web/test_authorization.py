@@ -10,6 +10,7 @@ import pytest
 
 from agent.web import metrics, people, routes, server
 from domain import errors
+from kit import http
 from store import principals
 from tests.web.conftest import ROLES, Answer, World, serving
 
@@ -107,6 +108,20 @@ async def test_a_wrong_token_is_never_a_guest(tmp_path: Path, stranger: Caller, 
             expected = answer.status not in (401, 403) if route.access == routes.OPEN else answer.status == 401
             assert expected, (route, answer.status)
         assert await world.commanded() == []
+
+
+@pytest.mark.parametrize("order", [("sam", "eve"), ("eve", "sam"), ("sam", "sam")])
+async def test_two_tokens_open_nothing_whichever_is_first(world: World, order: tuple[str, str]) -> None:
+    """A proxy in front may have looked at the other one."""
+    await world.person("sam", "operator")
+    await world.person("eve", "viewer")
+    headers = [("Authorization", f"Bearer {world.tokens[name]}") for name in order]
+    async with http.client_session() as session:
+        async with session.get(f"{world.url}/v1/whoami", headers=headers) as answer:
+            assert answer.status == 401
+        async with session.post(f"{world.url}/v1/pause", headers=headers, json={"reason": "x"}) as answer:
+            assert answer.status == 401
+    assert await world.commanded() == []
 
 
 @pytest.mark.parametrize("role", ROLES)

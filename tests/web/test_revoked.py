@@ -107,6 +107,27 @@ async def test_whoever_was_let_in_and_is_revoked_before_the_write_changes_nothin
             assert await _digest(world) != before
 
 
+async def test_whoever_signs_out_before_the_write_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The principal stays; it is the session that ended."""
+    async with web.serving(tmp_path) as world:
+        await world.person("olga", "operator")
+        cookie, other, read = await world.sign_in("olga"), await world.sign_in("olga"), bodies.read
+
+        async def signing_out(*given: Any) -> Any:
+            found = await read(*given)
+            async with world.book.write() as c:
+                assert await principals.close_session(c, people.hash_of(cookie.partition("=")[2]))
+            return found
+
+        monkeypatch.setattr(bodies, "read", signing_out)
+        assert (await world.ask("POST", "/v1/pause", cookie=cookie, origin="self", body=REASON)).status == 401
+        assert await world.commanded() == []
+        monkeypatch.setattr(bodies, "read", read)
+        assert (await world.ask("POST", "/v1/pause", cookie=other, origin="self", body=REASON)).status == 200
+
+
 async def test_whoever_is_revoked_between_head_and_body_changes_nothing(tmp_path: Path) -> None:
     async with web.serving(tmp_path) as world:
         await world.person("root", "admin")

@@ -8,8 +8,9 @@ from typing import Any, cast
 
 import msgspec
 import pytest
+from aiohttp import test_utils, web
 
-from agent.web import metrics, people, server
+from agent.web import answers, metrics, people, routes, server
 from kit import runtime
 from store import principals
 from tests.web.conftest import World
@@ -29,8 +30,6 @@ async def test_signing_in_sets_a_cookie_that_no_script_and_no_other_site_gets(wo
 
 
 def test_over_tls_the_cookie_is_bound_to_host_and_tls(world_door: people.Door) -> None:
-    from aiohttp import web
-
     response = web.Response()
     world_door.give(response, "sks_value")
     name = next(name for name in response.cookies if name.startswith("__Host-stakeside-"))
@@ -40,13 +39,15 @@ def test_over_tls_the_cookie_is_bound_to_host_and_tls(world_door: people.Door) -
 
 @pytest.fixture
 def world_door() -> people.Door:
-    from agent.web import answers
+    return door_of(tls=True)
 
+
+def door_of(*, tls: bool) -> people.Door:
     return people.Door(
         None,  # type: ignore[arg-type]
         runtime.ManualClock(),
         read="anyone",
-        tls=True,
+        tls=tls,
         answer=answers.Answers("x"),
         count=lambda _status: None,
     )
@@ -166,6 +167,24 @@ async def test_a_foreign_page_cannot_sign_a_browser_in(world: World, headers: di
     sent = {name: world.url if value == "self" else value for name, value in headers.items()}
     answer = await world.ask("POST", "/v1/session", form={"token": world.tokens["eve"]}, headers=sent)
     assert answer.status == 403 and "Set-Cookie" not in answer.headers
+
+
+@pytest.mark.parametrize(("tls", "taken"), [(True, ["https"]), (False, ["http", "https"])])
+async def test_over_tls_a_page_that_came_in_plain_http_is_foreign(tls: bool, taken: list[str]) -> None:
+    """Whoever is in between can make up such a page. Without TLS of our own a proxy may speak it for us."""
+    door = door_of(tls=tls)
+
+    async def reached(_request: web.Request) -> web.StreamResponse:
+        return web.Response(status=201)
+
+    opened: list[str] = []
+    guarded = door.guard(routes.Route("POST", "/v1/session", reached, routes.OPEN, "Sign in."))
+    for scheme in ("http", "https"):
+        headers = {"Host": "agent.example:8480", "Origin": f"{scheme}://agent.example:8480"}
+        answer = await guarded(test_utils.make_mocked_request("POST", "/v1/session", headers=headers))
+        opened += [scheme] if answer.status == 201 else []
+        assert answer.status in (201, 403)
+    assert opened == taken
 
 
 async def test_a_page_of_ours_can_use_a_session_whatever_browser_it_is(world: World) -> None:
