@@ -135,10 +135,8 @@ async def reached(engine: sa.Engine) -> AsyncIterator[sa.Connection]:
     try:
         async with databases.transaction(engine) as sync:
             yield sync
-    except OSError as error:
-        raise errors.StoreError(
-            "the database cannot be reached", value=str(error), cure="check address and server"
-        ) from error
+    except databases.Unreached as error:
+        raise errors.StoreError(error.what, value=error.value, cure=error.cure) from error
 
 
 @asynccontextmanager

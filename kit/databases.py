@@ -227,6 +227,17 @@ def on_connect(engine: sa.Engine, prepare: Callable[[Any], None]) -> None:
     event.listen(engine, "connect", connect)
 
 
+class Unreached(errors.Transient, OSError):
+    """No server is there. Who runs goes on trying, who starts says so."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(
+            "the database cannot be reached",
+            value=f"{type(error).__name__}: {error.strerror or error}",
+            cure="check address and server",
+        )
+
+
 class Sessions:
     """The connections of a book's engines. After `renew` none that was there is used again."""
 
@@ -397,6 +408,8 @@ async def run(work: Callable[[], T]) -> T:
         raise
     except exc.TimeoutError as error:
         raise errors.Transient("every connection to the book is busy", cure="the step runs again") from error
+    except OSError as error:
+        raise Unreached(error) from error
     except OverflowError as error:
         raise errors.StoreError("a number does not fit its column", value=str(error)) from error
 

@@ -116,11 +116,9 @@ async def open_book(url: str, *, deployment: bytes, chain_id: int, genesis: byte
                 await bring_up(c, bound, shown=backend.shown)
                 found = await _meta(c)
             book.guard(found)
-    except OSError as error:
+    except databases.Unreached as error:
         await _abandon(backend, book)
-        raise errors.StoreError(
-            "the database cannot be reached", value=str(error), cure="check address and server"
-        ) from error
+        raise errors.StoreError(error.what, value=error.value, cure=error.cure) from error
     except BaseException:
         await _abandon(backend, book)
         raise

@@ -232,7 +232,7 @@ class LeaseTable:
             raise errors.Transient(
                 f"the lease database does not answer: {type(error).__name__}", value=self._shown, cure=_CURE
             ) from None
-        except errors.StoreError as error:
+        except (errors.StoreError, errors.Transient) as error:
             refused = _Refused(
                 f"the lease database refuses: {error.what}",
                 value=error.value,
@@ -252,7 +252,7 @@ _FORBIDDEN = frozenset({"42501", "25006"})
 """SQLSTATEs: insufficient_privilege, read_only_sql_transaction."""
 
 
-def _state(error: errors.StoreError) -> str | None:
+def _state(error: errors.StakesideError) -> str | None:
     """The server's word for what was wrong."""
     return getattr(getattr(error.__cause__, "orig", None), "sqlstate", None)
 

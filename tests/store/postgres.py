@@ -73,6 +73,14 @@ class Server:
             signal.unlink()
             self._start()
 
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        self._pg_ctl("-m", "fast", "stop")
+        try:
+            yield
+        finally:
+            self._start()
+
     def _refuses(self) -> bool:
         """Whether it answers that it takes no connections; a server that does not listen yet says nothing."""
         try:

@@ -53,6 +53,21 @@ async def test_an_agent_waits_for_a_server_that_recovers(postgres_server: postgr
     await book.close()
 
 
+async def test_an_agent_waits_for_a_server_that_is_stopped(postgres_server: postgres.Server) -> None:
+    url = postgres_server.empty()
+    book = await factory.open_book(url)
+    with postgres_server.stopped():
+        for way in (book.write, book.read, book.look, book.probe):
+            with pytest.raises(errors.Transient, match="cannot be reached"):
+                async with way() as c:
+                    await c.scalar(sa.text("SELECT 1"))
+        with pytest.raises(errors.StoreError, match="cannot be reached"):
+            await factory.open_book(url)
+    async with book.write() as c:
+        assert await c.scalar(sa.text("SELECT 1")) == 1
+    await book.close()
+
+
 async def test_an_agent_waits_for_a_server_that_takes_no_writes_and_connects_anew_until_one_does(
     postgres_server: postgres.Server,
 ) -> None:
