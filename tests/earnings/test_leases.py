@@ -150,6 +150,15 @@ async def test_a_request_is_taken_once(store: str, tmp_path: Path) -> None:
         assert (await asker.ask("acquire", B))[0] == 200, "the replay took nothing"
 
 
+async def test_a_second_request_of_the_same_second_waits_for_the_next_one(store: str, tmp_path: Path) -> None:
+    async with hub.running(tmp_path, store=store) as h:
+        asker = Asker(h, runtime.SystemClock())
+        token = await asker.token("acquire", A)
+        now_s = asker.last_s
+        assert await asker.refused("renew", A, last_token=token, issued_at_s=now_s) == (409, "request repeated")
+        assert await asker.token("renew", A, last_token=token, issued_at_s=now_s + 1) == token
+
+
 @pytest.mark.parametrize("off_s", [-lease.SKEW_S - 5, lease.SKEW_S + 5])
 async def test_a_request_from_another_time_is_refused(tmp_path: Path, off_s: int) -> None:
     clock = runtime.SystemClock()

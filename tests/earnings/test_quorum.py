@@ -179,6 +179,16 @@ def test_a_digest_under_another_config_counts_for_nothing() -> None:
     assert (standing.state, standing.diverged) == ("collecting", False)
 
 
+def test_a_quarantined_signers_vote_does_not_count_towards_k() -> None:
+    frame = quorum.Frame({signer: quorum.Slot((digest("a"),)) for signer in SIGNERS[:3]}, None, {digest("a"): CONFIG})
+
+    def standing(*quarantined: bytes) -> quorum.Standing:
+        return quorum.stand(frame, config=CONFIG, signers=SIGNERS[:4], k=3, faulty=1, quarantined=quarantined)
+
+    assert standing().state == "quorum"
+    assert (standing(SIGNERS[0]).state, standing(SIGNERS[0]).supporters) == ("validated", tuple(SIGNERS[1:3]))
+
+
 @st.composite
 def plays(draw: st.DrawFn) -> tuple[int, list[Message], int]:
     """A set of messages: honest signers sign one digest, some after a replaced mistake; at most f sign anything."""

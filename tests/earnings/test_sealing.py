@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import threading
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
 from domain import deployment, errors, hashing, statement
-from earnings import app, book, sealing
+from earnings import app, bodies, book, sealing, seats
 from kit import faults
 from tests.earnings import factory, hub
 
@@ -247,6 +250,71 @@ async def test_a_second_digest_after_sealing_is_equivocation(tmp_path: Path) -> 
         assert (await h.attest(factory.AGENTS[0], OTHERS[0]))[0] == 409
         assert (await h.get("/status"))[1]["evidence"][0]["open"]
         assert len((await h.sealed(FRAMES[0]))["signatures"]) == 3, "what was sealed stays sealed"
+
+
+async def test_a_frame_does_not_seal_by_the_vote_of_who_is_quarantined_for_another_one(tmp_path: Path) -> None:
+    async with hub.running(tmp_path) as h:
+        assert (await h.attest(factory.AGENTS[0], FRAMES[1]))[0] == 200
+        assert (await h.attest(factory.AGENTS[0], OTHERS[1]))[0] == 409
+        await votes(h, FRAMES[0])
+        assert (await state(h, "validated"))["reason"] == "2 of 3 equal votes"
+        assert await h.upload(FRAMES[0]) == [409]
+        assert (await h.attest(DAVE, FRAMES[0]))[0] == 200
+        await h.deliver(FRAMES[0], DAVE)
+        signed = [vote["signer"] for vote in (await h.sealed(FRAMES[0]))["signatures"]]
+    assert signed == sorted(factory.address(agent) for agent in factory.AGENTS[1:])
+
+
+async def _withdraw(h: hub.Hub) -> None:
+    assert (await h.replace(factory.AGENTS[0], FRAMES[0], OTHERS[0]))[0] == 200
+
+
+async def _equivocate(h: hub.Hub) -> None:
+    assert (await h.attest(factory.AGENTS[0], OTHERS[0]))[0] == 409
+
+
+@pytest.mark.parametrize("lost", [_withdraw, _equivocate], ids=["withdrawn", "quarantined"])
+async def test_a_frame_that_loses_a_vote_while_its_body_is_checked_does_not_seal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: Callable[[hub.Hub], Awaitable[None]]
+) -> None:
+    checking, go_on = threading.Event(), threading.Event()
+    check = bodies.check
+
+    def slow(*asked: Any) -> object:
+        checking.set()
+        assert go_on.wait(20)
+        return check(*asked)
+
+    monkeypatch.setattr(bodies, "check", slow)
+    async with hub.running(tmp_path) as h:
+        await votes(h, FRAMES[0])
+        await state(h, "body")
+        await h.deliver(FRAMES[0], factory.AGENTS[0])
+        assert await asyncio.to_thread(checking.wait, 20)
+        await lost(h)
+        go_on.set()
+
+        async def over() -> dict[str, Any] | None:
+            line = (await h.get("/status"))[1]["streams"][0]
+            return None if line["state"] == "body" else line
+
+        assert (await hub.until(over))["reason"] == "2 of 3 equal votes"
+        assert (await h.get("/status"))[1]["sealed"] == 0
+        assert (await h.attest(DAVE, FRAMES[0]))[0] == 200
+        signed = [vote["signer"] for vote in (await h.sealed(FRAMES[0]))["signatures"]]
+    assert signed == sorted(factory.address(agent) for agent in factory.AGENTS[1:])
+
+
+def test_what_was_asked_for_during_a_look_at_the_book_stays_asked_for() -> None:
+    seat = seats.Seats(factory.document()).at(FRAMES[0].header.stream, 0)
+    assert seat is not None
+    root, asked = FRAMES[0].header.body_root, bodies.Wants()
+    look = asked.look()  # the book is read now, and a vote completes the quorum after that
+    asked.add(bodies.Want(seat, FRAMES[0].header, FRAMES[0].digest, (DAVE.address,), next_=True))
+    asked.replace(FRAMES[0].header.stream, [], look=look)
+    assert asked.asks(root)
+    asked.replace(FRAMES[0].header.stream, [], look=asked.look())
+    assert not asked.asks(root)
 
 
 async def test_divergence_is_a_flag_and_not_a_stop(tmp_path: Path) -> None:
