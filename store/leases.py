@@ -233,6 +233,8 @@ class LeaseTable:
                 f"the lease database does not answer: {type(error).__name__}", value=self._shown, cure=_CURE
             ) from None
         except (errors.StoreError, errors.Transient) as error:
+            if isinstance(error, errors.Transient) and not _state(error):
+                raise  # it is away
             refused = _Refused(
                 f"the lease database refuses: {error.what}",
                 value=error.value,
@@ -252,9 +254,9 @@ _FORBIDDEN = frozenset({"42501", "25006"})
 """SQLSTATEs: insufficient_privilege, read_only_sql_transaction."""
 
 
-def _state(error: errors.StakesideError) -> str | None:
+def _state(error: errors.StakesideError) -> str:
     """The server's word for what was wrong."""
-    return getattr(getattr(error.__cause__, "orig", None), "sqlstate", None)
+    return databases.sqlstate(error.__cause__)
 
 
 def _read(row: tuple[Any, ...]) -> Other:
