@@ -10,7 +10,7 @@ from collections.abc import Collection
 import msgspec
 import sqlalchemy as sa
 
-from domain import errors, hashing
+from domain import chain, errors, hashing
 from domain import intent as domain_intent
 from kit import logs
 from store import cursors
@@ -91,17 +91,22 @@ async def unsent(c: Connection, chain_id: int, account: bytes) -> list[bytes]:
     return [row.hash for row in sorted(rows, key=lambda row: (row.nonce, -row.number))]
 
 
-async def logs_of(
-    c: Connection, hashes: Collection[bytes], *, numbers: Collection[int]
-) -> set[tuple[bytes, bytes, int]]:
-    """(transaction hash, block hash, log index) of canonical, decoded logs of these transactions in blocks of these heights."""
+async def logs_of(c: Connection, hashes: Collection[bytes], *, numbers: Collection[int]) -> list[chain.Log]:
+    """Canonical, decoded logs of these transactions in blocks of these heights, in the chain's order."""
     query = (
-        sa.select(log.c.tx_hash, log.c.block_hash, log.c.log_index)
+        sa.select(log)
         .join(block, sa.and_(block.c.number == log.c.number, block.c.hash == log.c.block_hash))
         .where(log.c.number.in_(sorted(numbers)), log.c.tx_hash.in_(sorted(hashes)))
         .where(block.c.orphaned_generation.is_(None), log.c.kind.is_not(None))
+        .order_by(log.c.number, log.c.log_index)
     )
-    return {(row.tx_hash, row.block_hash, row.log_index) for row in await c.rows(query)}
+    return [
+        chain.Log(
+            chain.BlockRef(row.number, row.block_hash), row.log_index, row.tx_hash, row.tx_index, row.address,
+            tuple(row.topics[at : at + 32] for at in range(0, len(row.topics), 32)), row.data,
+        )
+        for row in await c.rows(query)
+    ]  # fmt: skip
 
 
 async def held_since(c: Connection, hashes: Collection[bytes], *, first: int) -> set[bytes]:
@@ -130,10 +135,10 @@ async def wait(c: Connection, id: bytes, *, why: str, next_s: float) -> None:
 
 
 async def say(c: Connection, id: bytes, *, why: str, next_s: float) -> bool:
-    """The same, written only when it says something else than before: then True."""
+    """The same, written only when it says something else than before, and never over an end: then True."""
     why = logs.line(why)
-    found = await c.scalar(sa.select(progress.c.why).where(progress.c.intent == id))
-    if found == why:
+    found = await c.row(sa.select(progress.c.why, progress.c.state).where(progress.c.intent == id))
+    if found is not None and (found.why == why or found.state in domain_intent.FINAL):
         return False
     await wait(c, id, why=why, next_s=next_s)
     return True

@@ -198,8 +198,18 @@ async def _book(
         proven = {place for place in proven if place[0] != one.standing.tx_hash}
     if one.standing is not None and one.standing.effect_log_index is not None:
         proven.add((one.standing.tx_hash, one.standing.block_hash, one.standing.effect_log_index))
-    indexed = await outstanding.logs_of(c, {place[0] for place in proven}, numbers=heights) if proven else proven
-    effects = {place[0] for place in proven if place in indexed}
+    logs = await outstanding.logs_of(c, {place[0] for place in proven}, numbers=heights) if proven else []
+    wanted = {tx.hash: one.frozen[number].effects for number, tx in one.signed.items()}
+    # What the receipt shows is the node's word: all of the effects have to be in the logs that we keep ourselves, at the same place.
+    effects = {
+        tx_hash
+        for tx_hash, block_hash, index in proven
+        if tx_hash in wanted
+        and proofs.place(
+            wanted[tx_hash], [log for log in logs if (log.tx_hash, log.block.hash) == (tx_hash, block_hash)]
+        )
+        == index
+    }
     if one.standing is not None and one.standing.status == 0:
         # Nothing of a call that reverted can be logged.
         effects |= await outstanding.held_since(c, {one.standing.tx_hash}, first=one.standing.block_number)

@@ -140,6 +140,34 @@ async def test_an_effect_that_only_the_receipt_shows_is_not_enough(
     desk.endpoint.url = town.url
 
 
+async def test_a_log_of_ours_that_says_something_else_than_the_receipt_proves_nothing(
+    town: staking_belt.Town, desk: staking_belt.Desk
+) -> None:
+    """The contract delegates a unit, the receipt is said to show the whole amount, and the book holds what happened at the very same place."""
+    id = await desk.propose("out")
+    await desk.run(1)
+    async with desk.book.read() as c:
+        (frozen,) = await attempts.of_intent(c, id)
+    words = [hashing.keccak256(b"Delegated(address,address,uint256)")]
+    words += [who.rjust(32, b"\0") for who in (hashing.unhex(town.validator), staking_belt.ADDRESS)]
+    push = [b"\x7f" + word for word in (*reversed(words), (1).to_bytes(32, "big"))]
+    code = push[-1] + b"\x5f\x52" + b"".join(push[:-1]) + b"\x60\x20\x5f" + b"\xa3" + b"\x00"  # MSTORE, LOG3, STOP
+    await town.client.call("anvil_setCode", hashing.hex0x(frozen.unsigned.to), hashing.hex0x(code))
+    await town.mine()
+
+    def more(honest: Any) -> Any:
+        return honest | {
+            "logs": [log | {"data": hex(ETHER)[2:].rjust(64, "0").join(["0x", ""])} for log in honest["logs"]]
+        }
+
+    async with staking_belt.answering(town.url, RECEIPT, change=more) as url:
+        desk.endpoint.url = url
+        stored = await desk.until(id, "final_ok", "needs_operator")
+    assert stored.state == "needs_operator" and "submit.effect" in await desk.latches()
+    assert await town.effects() == [1]
+    desk.endpoint.url = town.url
+
+
 async def test_a_call_that_succeeds_without_its_event_is_final_without_effect_and_raises_an_alarm(
     town: staking_belt.Town, desk: staking_belt.Desk
 ) -> None:
