@@ -11,6 +11,8 @@ import asyncio
 from domain import errors, hashing, transaction
 from signers import base, checks
 
+_BROKEN = (ArithmeticError, AssertionError, AttributeError, LookupError, OSError, RuntimeError, TypeError, ValueError)
+"""What a signer's own code, or an answer that is none, may raise besides our errors: it concerns one signature, and nobody else's."""
 TIMEOUT_S = 30.0
 """A remote signer that needs a person's click is slower, and of another shape."""
 
@@ -23,12 +25,20 @@ async def sign(
     try:
         async with asyncio.timeout(timeout_s):
             raw = await _raw(signer, unsigned)
+        return checks.same_transaction(unsigned, raw, signer.address)
     except TimeoutError:
         raise errors.Transient(
             f"the signer of {hashing.hex0x(signer.address)} did not answer within {timeout_s:g} s",
             cure="is it up, and does it wait for somebody?",
         ) from None
-    return checks.same_transaction(unsigned, raw, signer.address)
+    except errors.BadConfig as error:
+        raise errors.Transient(error.what, value=error.value, cure=error.cure) from None
+    except _BROKEN as error:
+        # Its text may hold anything, a key too.
+        raise errors.Transient(
+            f"the signer of {hashing.hex0x(signer.address)} failed with {type(error).__name__}",
+            cure="see its own log: this is no answer that a signer gives",
+        ) from None
 
 
 async def _raw(signer: base.AnySigner, unsigned: transaction.Unsigned) -> bytes:

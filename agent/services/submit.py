@@ -30,7 +30,8 @@ BATCH = 16
 SIGN_S = 30.0
 """How long one signature may take."""
 SIGN_ALL_S = 60.0
-"""When no further signature of a batch is begun: a step ends in time."""
+"""When no further signature is begun in a step, which has to end in time."""
+GAP = "see the intent that has it; if nothing can come of that one, cancel it"
 log = logs.logger()
 
 
@@ -74,12 +75,15 @@ class SubmitService:
         self._kinds: dict[tuple[bytes, int], intent.AttemptKind] = {}
         self._told: dict[tuple[bytes, int], str] = {}
         self._working: object = None
+        self._began_s = 0.0
+        self._used = 0
 
     def cursor(self) -> object:
         return self._working
 
     async def step(self) -> float:
         self._unsigned, self._kinds, before = {}, {}, dict(self._failed)
+        self._began_s = self._the.clock.monotonic()
         refused = await self._sign_all(before, again=False)
         sent = await self._send_all()
         if before:
@@ -120,7 +124,9 @@ class SubmitService:
         self.blocked = held
         if waiting and not held and any(item.kind == "original" for item in waiting):
             faults.point("submit.before_audit")
-            found = await self._audit.check(await self._the.node.standing())
+            standing = await self._the.node.standing()
+            self._used = max(self._used, standing.count_finalized)
+            found = await self._audit.check(standing)
             faults.point("submit.after_audit")
             self.blocked = found.why if isinstance(found, nonce_audit.Held) else ""
         ready, refused = await self._sign(waiting, bare, originals=not self.blocked)
@@ -180,10 +186,9 @@ class SubmitService:
     async def _sign(
         self, waiting: Sequence[attempts.Attempt], bare: set[int], *, originals: bool
     ) -> tuple[list[Ready], errors.StakesideError | None]:
-        """`bare` are the nonces that nothing was ever signed for: no original goes past one that stays so."""
-        began, ready = self._the.clock.monotonic(), list[Ready]()
+        """`bare` are the nonces that nothing was ever signed for: no original goes past one that is not signed here."""
+        ready = list[Ready]()
         refused: errors.StakesideError | None = None
-        gap: int | None = None
         for item in waiting:
             key, original = (item.intent, item.number), item.kind == "original"
             token, guard = self._the.guard.token(), self._the.guard
@@ -193,12 +198,12 @@ class SubmitService:
                 self._unsigned[key] = lease if fence is None and originals else self.blocked or lease
                 self.blocked = self.blocked or lease
                 continue
-            if original and gap is not None:
-                self._unsigned[key] = f"the signer did not sign nonce {gap} before it"
+            gap = self._gap(item, bare - {one.frozen.unsigned.nonce for one in ready}) if original else None
+            if gap is not None:
+                self._unsigned[key] = f"nonce {gap} before it is not signed yet: {GAP}"
                 continue
-            if self._the.clock.monotonic() - began > SIGN_ALL_S:
+            if self._the.clock.monotonic() - self._began_s > SIGN_ALL_S:
                 self._unsigned[key] = "the signer takes long"
-                gap = item.unsigned.nonce if gap is None and item.unsigned.nonce in bare else gap
                 continue
             self._working = key
             faults.point("submit.before_sign")
@@ -208,12 +213,15 @@ class SubmitService:
                 self._unsigned[key] = f"the signer: {error}"
                 self._failed[key] = self._the.clock.monotonic()
                 refused = refused or error
-                gap = item.unsigned.nonce if gap is None and item.unsigned.nonce in bare else gap
                 continue
             faults.point("submit.after_sign")
             self._failed.pop(key, None)
             ready.append(Ready(item, signed, fence))
         return ready, refused
+
+    def _gap(self, item: attempts.Attempt, bare: set[int]) -> int | None:
+        """The nonce that keeps an original from being mined: whatever left after it would leave when nobody thinks of it any more."""
+        return min((nonce for nonce in bare if self._used <= nonce < item.unsigned.nonce), default=None)
 
     async def _tell_why(self) -> None:
         """Whoever looks at an intent sees why it is not signed. Written when it changes."""
@@ -233,7 +241,8 @@ class SubmitService:
         held = await self._held(c)
         seen = await slots.highest_fence(c, self._the.chain_id, self._the.address)
         waiting = {(item.intent, item.number) for item in await self._waiting(c)}
-        for one in ready:
+        bare = set((await outstanding.nonces(c, self._the.chain_id, self._the.address)).unsigned)
+        for one in sorted(ready, key=lambda one: one.frozen.unsigned.nonce):
             frozen, original = one.frozen, one.frozen.kind == "original"
             token = self._the.guard.token()
             lease = token if original or token is not None else self._the.guard.following()
@@ -241,9 +250,12 @@ class SubmitService:
                 continue
             if (frozen.intent, frozen.number) not in waiting:
                 continue
+            if original and self._gap(frozen, bare) is not None:
+                continue
             with self._refused.one(frozen.intent, kind=frozen.kind):
                 async with c.savepoint():
                     await self._keep(c, one)
+                bare.discard(frozen.unsigned.nonce)
 
     async def _keep(self, c: book.Connection, one: Ready) -> None:
         frozen, now = one.frozen, self._the.now()

@@ -9,9 +9,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from agent.services import submit
+from agent.services import refusals, submit
 from devnet import proxy
 from domain import errors, transaction
+from kit import runtime
 from signers import base, keys, transactions
 from store import attempts, commands, latches
 from tests.agent import staking_belt
@@ -287,7 +288,7 @@ async def test_no_original_goes_past_a_nonce_that_stays_without_a_signature(
             with pytest.raises(errors.Transient, match="refuses this fee"):
                 await desk.submit.step()
         stored = await desk.look(second)
-        assert stored.state == "reserved" and "did not sign nonce 0 before it" in stored.why
+        assert stored.state == "reserved" and "nonce 0 before it is not signed yet" in stored.why
         signer.refused = set()
         await desk.until(second, "final_ok")
         assert await desk.state(first) == "cancelled"
@@ -456,6 +457,168 @@ async def test_a_reserved_intent_says_why_it_is_not_signed(town: staking_belt.To
         why = await told()
         assert why.startswith("not signed yet: the signer: policy of") and "refuses" in why
         assert secret not in why and "hunter2" not in why and why.isprintable()
-        assert "did not sign nonce 0 before it" in (await desk.look(behind)).why
+        assert "nonce 0 before it is not signed yet" in (await desk.look(behind)).why
         signer.late.set()
         await desk.until(behind, "final_ok")
+
+
+# --- nonces that nothing is signed for ---
+
+
+async def test_no_original_goes_past_one_that_expired_unsigned(town: staking_belt.Town, tmp_path: Path) -> None:
+    """It would be mined whenever that one is cancelled, long after its own time."""
+    signer = Slow()
+    async with staking_belt.desk(town, tmp_path / "book.db", signer=signer) as desk:
+        first, second = await desk.propose("a", ttl_s=100), await desk.propose("b", ttl_s=10_000)
+        await desk.step(desk.decide)
+        await desk.step(desk.decide)
+        await desk.clock.advance(200)
+        signer.late.set()
+        for _ in range(3):
+            await desk.submit.step()
+        assert "expired before it was signed" in (await desk.look(first)).why
+        assert await _signed(desk, second) == []
+        assert "nonce 0 before it is not signed yet" in (await desk.look(second)).why
+        await desk.cancel(first)
+        await desk.until(second, "final_ok")
+        assert await desk.state(first) == "cancelled"
+
+
+async def test_no_original_goes_past_one_whose_cancel_is_not_made_yet(town: staking_belt.Town, tmp_path: Path) -> None:
+    async with staking_belt.desk(town, tmp_path / "book.db") as desk:
+        first = await desk.propose("a")
+        await desk.step(desk.decide)
+        await desk.cancel(first)
+        second = await desk.propose("b")
+        await desk.step(desk.decide)
+        await desk.step(desk.submit)
+        assert await _signed(desk, second) == []
+        await desk.until(second, "final_ok")
+        assert await desk.state(first) == "cancelled"
+
+
+async def test_no_original_goes_past_one_whose_signature_the_book_refuses(
+    town: staking_belt.Town, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They were signed together, and one of them was not kept."""
+    async with staking_belt.desk(town, tmp_path / "book.db") as desk:
+        first, second = await desk.propose("a"), await desk.propose("b")
+        await desk.step(desk.decide)
+        await desk.step(desk.decide)
+        save = attempts.save_signed
+
+        async def refusing(c: object, intent: bytes, number: int, **rest: object) -> None:
+            if intent == first:
+                raise errors.StoreError("a stored row is not what it says")
+            await save(c, intent, number, **rest)  # type: ignore[arg-type]
+
+        with monkeypatch.context() as patch:
+            patch.setattr(attempts, "save_signed", refusing)
+            for _ in range(3):
+                await desk.step(desk.submit)
+            assert await _signed(desk, second) == []
+        await desk.clock.advance(refusals.AGAIN_S)
+        await desk.until(first, "final_ok")
+        await desk.until(second, "final_ok")
+
+
+# --- signers that answer nonsense ---
+
+
+class Broken(Slow):
+    """Answers some digests with what is no signature, or raises it."""
+
+    def __init__(self, what: object) -> None:
+        super().__init__()
+        self.what = what
+        self.broken: set[bytes] = set()
+
+    async def sign_digest(self, digest: bytes) -> bytes:
+        if digest not in self.broken:
+            return await self._key.sign_digest(digest)
+        if isinstance(self.what, Exception):
+            raise self.what
+        return self.what  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize(
+    "what",
+    [None, "text", b"", b"\xff" * 65, b"\x01" * 66, 7, ValueError(SECRET.hex()), KeyError("y"), OSError("pipe"), errors.BadConfig("no")],
+    ids=repr,
+)  # fmt: skip
+async def test_a_signer_that_breaks_at_one_transaction_signs_the_others(
+    town: staking_belt.Town, tmp_path: Path, what: object
+) -> None:
+    signer = Broken(what)
+    async with staking_belt.desk(town, tmp_path / "book.db", signer=signer) as desk:
+        await town.client.call("evm_setAutomine", False)
+        first = await desk.propose("a")
+        await desk.until(first, "pending", mine=False)
+        await desk.cancel(first)
+        await desk.step(desk.confirm)
+        async with desk.book.read() as c:
+            signer.broken = {(await attempts.of_intent(c, first))[-1].unsigned.digest()}
+        second = await desk.propose("b")
+        await desk.step(desk.decide)
+        for _ in range(4):
+            with pytest.raises(errors.Transient):  # which the supervisor counts towards no latch
+                await desk.submit.step()
+        assert await desk.state(second) == "pending"
+        why = (await desk.look(first)).why
+        assert "not signed yet" in why and SECRET.hex() not in why
+
+
+# --- time ---
+
+
+async def test_a_step_of_slow_signatures_ends_long_before_it_looks_stuck(
+    town: staking_belt.Town, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some failed before, some are new: both have one time together."""
+    async with staking_belt.desk(town, tmp_path / "book.db") as desk:
+        await town.client.call("evm_setAutomine", False)
+        ids = [await desk.propose(f"k{number}") for number in range(8)]
+        for id in ids:
+            await desk.until(id, "pending", mine=False)
+
+        async def slow(*_: object, **__: object) -> None:
+            await desk.clock.advance(submit.SIGN_S - 1)
+            raise errors.Transient("the signer did not answer")
+
+        monkeypatch.setattr(transactions, "sign", slow)
+        for some in (ids[:4], ids[4:]):
+            for id in some:
+                await desk.cancel(id)
+            await desk.step(desk.confirm)
+            began = desk.clock.monotonic()
+            with pytest.raises(errors.Transient):
+                await desk.submit.step()
+            assert desk.clock.monotonic() - began <= submit.SIGN_ALL_S + submit.SIGN_S < runtime.STEP_LIMIT_S
+
+
+async def test_the_reason_of_an_end_is_not_written_over(
+    town: staking_belt.Town, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The original becomes final while the signer thinks about its raise."""
+    async with staking_belt.desk(town, tmp_path / "book.db") as desk:
+        await town.client.call("evm_setAutomine", False)
+        id = await desk.propose("a")
+        await desk.until(id, "pending", mine=False)
+        await town.client.call("anvil_setNextBlockBaseFeePerGas", hex(20 * GWEI))
+        await desk.clock.advance(desk.delegator.timing.bump_after_s + 1)
+        await desk.step(desk.confirm)
+
+        async def hanging(*_: object, **__: object) -> None:
+            await town.client.call("anvil_setNextBlockBaseFeePerGas", hex(GWEI))
+            await town.mine(9)
+            for _ in range(4):
+                await desk.clock.advance(1)
+                await desk.step(desk.index)
+                await desk.step(desk.confirm)
+            raise errors.Transient("the signer did not answer")
+
+        monkeypatch.setattr(transactions, "sign", hanging)
+        with pytest.raises(errors.Transient):
+            await desk.submit.step()
+        stored = await desk.look(id)
+        assert stored.state == "final_ok" and "proves the effect" in stored.why
