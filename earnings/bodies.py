@@ -238,6 +238,8 @@ async def keep(
 ) -> Refused | bool:
     """Store a chunk; True when its uploader's copy is complete now. A second copy of a part replaces the first."""
     table = tables.chunk
+    if await votes.next_sequence(c, want.header.stream) > want.header.sequence:
+        return _unrequested()  # it was sealed since `want` was found
     if not want.next_ and await _pending_bytes(c) + len(payload) > MAX_PENDING_BYTES:
         return Refused(503, "too many bodies pending", "the hub is still checking earlier frames", retry_after_s=5)
     counts = await sources(c, want.digest)
@@ -304,6 +306,14 @@ async def discard(c: Connection, digest: bytes, *, source: str | None = None) ->
     table = tables.chunk
     where = [table.c.digest == digest] + ([] if source is None else [table.c.source == source])
     await c.execute(table.delete().where(*where))
+
+
+async def discard_sealed(c: Connection, stream: bytes, *, sequence: int) -> None:
+    """All copies for frames up to the sealed `sequence`, by whatever digest: of one that lost its quorum too."""
+    table, header = tables.chunk, tables.statement
+    query = sa.select(table.c.digest).distinct().join(header, header.c.digest == table.c.digest)
+    for digest in list(await c.scalars(query.where(header.c.stream == stream, header.c.sequence <= sequence))):
+        await discard(c, digest)
 
 
 async def repeats(c: Connection, header: statement.Header) -> bool:

@@ -279,7 +279,7 @@ class Sealer:
             )
             await votes.certify(c, want.digest, standing.supporters)
             await _store_body(c, header, checked)
-            await bodies.discard(c, want.digest)
+            await bodies.discard_sealed(c, header.stream, sequence=header.sequence)
         faults.point("hub.after_seal_commit")
         self._leaves[header.stream] = _Known(header.sequence, checked.entries)
         self._wires.wants.drop(want.digest)

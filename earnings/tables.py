@@ -168,7 +168,8 @@ chunk = sa.Table(
     sa.Column("payload", sa.LargeBinary, nullable=False),
     **_STRICT,
 )
-"""Uploaded pieces of a body that is not verified yet, apart per uploader; deleted when the frame seals or the body proves wrong."""
+"""Uploaded pieces of a body that is not verified yet, apart per uploader; deleted when the frame seals, by whatever
+digest, or the body proves wrong."""
 
 hold = sa.Table(
     "hub_hold",

@@ -12,9 +12,10 @@ from typing import Any
 
 import msgspec
 import pytest
+import sqlalchemy as sa
 
 from domain import deployment, errors, hashing, statement
-from earnings import app, bodies, book, sealing, seats
+from earnings import app, bodies, book, sealing, seats, tables
 from kit import faults
 from tests.earnings import factory, hub
 
@@ -315,6 +316,55 @@ def test_what_was_asked_for_during_a_look_at_the_book_stays_asked_for() -> None:
     assert asked.asks(root)
     asked.replace(FRAMES[0].header.stream, [], look=asked.look())
     assert not asked.asks(root)
+
+
+@pytest.mark.usefixtures("database")
+async def test_chunks_of_a_digest_that_lost_its_quorum_go_when_another_one_seals_the_frame(
+    tmp_path: Path, opened: list[book.Book]
+) -> None:
+    lost, ahead = FRAMES[1], FRAMES[2]
+    won = factory.frame(
+        factory.document(), factory.stream(), 1, lost.changed, FRAMES[0].body.leaves, FRAMES[0], salt=b"won"
+    )
+
+    async def stored(of: sa.Column[bytes]) -> set[bytes]:
+        async with opened[0].read() as c:
+            return set(await c.scalars(sa.select(of)))
+
+    async with hub.running(tmp_path) as h:
+        for made in (lost, ahead):
+            await votes(h, made)
+            await h.deliver(made, factory.AGENTS[0])
+        assert (await h.attest(DAVE, lost))[0] == 200
+        assert (await h.attest(DAVE, won))[0] == 409
+        for agent in factory.AGENTS[:3]:
+            assert (await h.replace(agent, lost, won))[0] == 200
+        await h.seal(FRAMES[0])
+        assert await stored(tables.chunk.c.digest) == {lost.digest, ahead.digest}
+        await h.seal(won)
+        assert await stored(tables.chunk.c.digest) == {ahead.digest}, "frame 2 is not sealed, by whatever digest"
+        assert await stored(tables.statement.c.digest) >= {lost.digest, won.digest}, "evidence refers to both"
+        assert (await h.get("/status"))[1]["evidence"][0]["open"]
+        for made in (FRAMES[0], won):
+            where = f"/v1/bodies/{hashing.hex0x(made.header.body_root)}?digest={hashing.hex0x(made.digest)}"
+            status, page = await h.get(where)
+            assert (status, page["carry"]) == (200, made.body.carry.decode())
+
+
+@pytest.mark.usefixtures("database")
+async def test_a_chunk_that_comes_just_after_its_frame_sealed_is_not_kept(
+    tmp_path: Path, opened: list[book.Book]
+) -> None:
+    made, asked = FRAMES[0], bodies.Wants()
+    seat = seats.Seats(factory.document()).at(made.header.stream, 0)
+    assert seat is not None
+    want = bodies.Want(seat, made.header, made.digest, (DAVE.address,), next_=True)
+    async with hub.running(tmp_path) as h:
+        await h.seal(made)
+        async with opened[0].write() as c:  # as a request does that found it wanted before
+            kept = await bodies.keep(c, want, made.chunks()[0], asked, source="addr:1", payload=b"{}")
+            assert isinstance(kept, bodies.Refused) and kept.status == 409
+            assert await c.scalar(sa.select(sa.func.count()).select_from(tables.chunk)) == 0
 
 
 async def test_divergence_is_a_flag_and_not_a_stop(tmp_path: Path) -> None:
