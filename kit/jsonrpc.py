@@ -42,6 +42,8 @@ REVERTED = 3
 
 FIRST_BATCH = 200
 """Items in a batch until the node refuses one. geth's default limit is 1,000."""
+GROWS_AFTER = 64
+"""Whole batches that a node answers before it is asked for twice as much again: what refused one may have been another backend."""
 
 
 class RpcError(errors.Transient):
@@ -124,6 +126,7 @@ class Endpoint:
         self.timeout_s = timeout_s
         self.max_bytes = max_bytes
         self.max_batch = FIRST_BATCH
+        self._whole = 0
         self.calls = 0
         self.bytes_received = 0
         self._session = session
@@ -155,10 +158,11 @@ class Endpoint:
             part = calls[len(results) : len(results) + self.max_batch]
             try:
                 results += await self._batch(part, type_)
+                self._answered(len(part))
             except BatchRefused:
                 if len(part) == 1:
                     raise
-                self.max_batch = len(part) // 2
+                self._shrink(len(part))
         return results
 
     async def each(self, calls: Sequence[Call], type_: type[T]) -> list[T | errors.StakesideError]:
@@ -168,9 +172,21 @@ class Endpoint:
             part = calls[len(results) : len(results) + self.max_batch]
             try:
                 results += await self._settle(part, type_) if len(part) > 1 else [await self._alone(part[0], type_)]
+                self._answered(len(part))
             except BatchRefused:
-                self.max_batch = len(part) // 2
+                self._shrink(len(part))
         return results
+
+    def _shrink(self, refused: int) -> None:
+        self.max_batch, self._whole = refused // 2, 0
+
+    def _answered(self, items: int) -> None:
+        """A node that once refused a batch is not asked in small pieces for ever."""
+        if items < self.max_batch or self.max_batch >= FIRST_BATCH:
+            return
+        self._whole += 1
+        if self._whole >= GROWS_AFTER:
+            self.max_batch, self._whole = min(FIRST_BATCH, 2 * self.max_batch), 0
 
     async def _alone(self, call: Call, type_: type[T]) -> T | errors.StakesideError:
         try:
@@ -421,7 +437,8 @@ def classify(what: str, code: int, text: str, *, whole_batch: bool = False) -> e
         )
     if code == -32601:
         return MethodMissing(what, code=code, text=shown, cure="enable the eth namespace of the node's HTTP API")
-    if whole_batch and (_BATCH.search(text) or code in (-32600, -32005) or "large" in text):
+    too_often = _RATE.search(text) and not _BATCH.search(text)  # smaller batches would be more requests
+    if whole_batch and not too_often and (_BATCH.search(text) or code in (-32600, -32005) or "large" in text):
         return BatchRefused(what, code=code, text=shown)
     if _UNKNOWN.search(text) and not _RANGE_LIMIT_SURE.search(text):
         return UnknownBlock(what, code=code, text=shown)

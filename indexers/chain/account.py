@@ -350,8 +350,10 @@ def _result(outcome: T | errors.StakesideError) -> T:
 
 
 def _worse(one: errors.StakesideError | None, other: errors.StakesideError) -> errors.StakesideError:
-    """An answer that cannot be is worse than none."""
-    return one if isinstance(one, errors.BadAnswer) else other
+    """An answer that cannot be is worse than none, and one that asks for patience comes before the others: it is what helps."""
+    if isinstance(one, errors.BadAnswer):
+        return one
+    return one if isinstance(one, jsonrpc.Throttled) and not isinstance(other, errors.BadAnswer) else other
 
 
 def _count(text: str) -> int:

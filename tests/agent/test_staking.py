@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -528,6 +529,29 @@ async def test_the_same_call_by_another_transaction_is_no_reason_to_propose_it_a
         assert "amount_per_day" in stored.why and await town.effects() == [ETHER]
         await desk.run(2)
         assert await desk.state(id) == "needs_operator" and await desk.latches() == [], "it is said once"
+
+
+@pytest.mark.parametrize("field", ["to", "value", "data"])
+async def test_a_call_that_differs_in_anything_is_another_one(
+    town: staking_belt.Town, desk: staking_belt.Desk, field: str
+) -> None:
+    """What was wanted is not done by it, so nobody has to be asked whether it is."""
+    await town.client.call("evm_setAutomine", False)
+    id = await desk.propose("a")
+    await desk.until(id, "pending", mine=False)
+    async with desk.book.read() as c:
+        (own,) = await attempts.of_intent(c, id)
+    changed: dict[str, Any] = {"to": b"\x77" * 20, "value": own.unsigned.value + 1, "data": own.unsigned.data + b"\0"}
+    other = msgspec.structs.replace(
+        own.unsigned,
+        tip=2 * own.unsigned.tip + GWEI,
+        max_fee=2 * own.unsigned.max_fee + GWEI,
+        gas=2 * own.unsigned.gas,
+        **{field: changed[field]},
+    )
+    signature = await keys.LocalKey(staking_belt.SECRET).sign_digest(other.digest())
+    await town.client.call("eth_sendRawTransaction", hashing.hex0x(transaction.join(other, signature)))
+    assert (await desk.until(id, "superseded", "needs_operator")).state == "superseded"
 
 
 async def test_the_nonces_of_an_account_that_lived_before_begin_at_what_the_chain_has_mined(

@@ -622,3 +622,26 @@ async def test_the_reason_of_an_end_is_not_written_over(
             await desk.submit.step()
         stored = await desk.look(id)
         assert stored.state == "final_ok" and "proves the effect" in stored.why
+
+
+@pytest.mark.parametrize("stop", ["pause", "latch"])
+async def test_what_was_stopped_while_the_signer_signed_does_not_leave(
+    town: staking_belt.Town, tmp_path: Path, stop: str
+) -> None:
+    """A person pauses, or a latch is set, between the signature and the commit that would keep it."""
+
+    class Thinking(Slow):
+        async def sign_digest(self, digest: bytes) -> bytes:
+            async with desk.book.write() as c:
+                if stop == "pause":
+                    await commands.pause(c, by="olga", reason="lunch", at_s=desk.clock.now())
+                else:
+                    await latches.set(c, "submit.effect", reason="x", at_s=1)
+            return await self._key.sign_digest(digest)
+
+    async with staking_belt.desk(town, tmp_path / "book.db", signer=Thinking()) as desk:
+        id = await desk.propose("a")
+        await desk.step(desk.decide)
+        await desk.step(desk.submit)
+        assert await desk.state(id) == "reserved" and await _signed(desk, id) == []
+        assert await town.count("pending") == 0

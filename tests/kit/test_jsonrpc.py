@@ -325,6 +325,39 @@ async def test_a_refused_batch_shrinks_until_it_fits(limit: int) -> None:
         assert endpoint.max_batch <= max(limit, 1)
 
 
+async def test_a_node_that_once_refused_a_batch_is_asked_for_as_many_again_after_a_while() -> None:
+    """Each piece is a request, and a balancer's other backends may take them whole."""
+    refusing, asked = [True], list[int]()
+
+    async def answer(request: web.Request, batch: Any) -> web.StreamResponse:
+        asked.append(len(batch) if isinstance(batch, list) else 1)
+        if refusing[0] and isinstance(batch, list):
+            return await error(-32600, "batch too large")(request, batch)
+        return await in_order(lambda x: x)(request, batch)
+
+    async with serving(answer) as endpoint:
+        await endpoint.each(calls(4), str)
+        assert endpoint.max_batch == 1
+        refusing[0] = False
+        for _ in range(8 * jsonrpc.GROWS_AFTER):
+            await endpoint.each(calls(4), str)
+        assert asked[-1] == 4
+
+
+@pytest.mark.parametrize("text", ["daily request count exceeded, request rate limited", "too many requests"])
+async def test_a_batch_that_is_throttled_is_not_asked_again_in_smaller_ones(text: str) -> None:
+    asked = list[int]()
+
+    async def answer(request: web.Request, batch: Any) -> web.StreamResponse:
+        asked.append(len(batch))
+        return await error(-32005, text)(request, batch)
+
+    async with serving(answer) as endpoint:
+        with pytest.raises(jsonrpc.Throttled):
+            await endpoint.each(calls(11), str)
+    assert asked == [11] and endpoint.max_batch == jsonrpc.FIRST_BATCH
+
+
 # --- wordings ---
 
 
