@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from domain import errors, hashing
-from signers import keys
+from signers import files, keys
 
 DEVNET_CHAINS = frozenset({31337, 1337})
 """Chain ids of Anvil, Hardhat and Ganache: nobody's money lives there."""
@@ -18,12 +18,9 @@ def load(path: Path, *, chain_id: int) -> keys.LocalKey:
             "a signer of kind dev works on a devnet only", value=chain_id, cure='use kind = "keystore"'
         )
     try:
-        text = path.read_text(encoding="ascii").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not ASCII text"
-        raise errors.BadConfig(f"the key file cannot be read: {reason}", value=str(path)) from None
-    try:
-        secret = hashing.unhex(text, size=32, what="key")
-    except errors.BadAnswer:
-        raise errors.BadConfig("the key file does not hold 32 bytes of 0x-hex", value=str(path)) from None
+        secret = hashing.unhex(files.read(path, what="the key file").decode("ascii").strip(), size=32, what="key")
+    except (UnicodeDecodeError, errors.BadAnswer):
+        raise errors.BadConfig(
+            "the key file does not hold 32 bytes of 0x-hex", value=str(path), cure="write 0x and 64 hex digits into it"
+        ) from None
     return keys.LocalKey(secret)

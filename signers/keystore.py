@@ -9,19 +9,15 @@ from __future__ import annotations
 
 import json
 import os
-import stat
 from pathlib import Path
 from types import ModuleType
-from typing import BinaryIO
 
 from domain import errors, hashing
-from kit import imports, logs
-from signers import keys
+from kit import imports
+from signers import files, keys
 
-MAX_BYTES = 64 << 10
 FIRST_FD = 3
 """Below are the standard streams."""
-log = logs.logger()
 
 
 def load(path: Path, *, password_file: Path | None = None, password_fd: int | None = None) -> keys.LocalKey:
@@ -29,7 +25,7 @@ def load(path: Path, *, password_file: Path | None = None, password_fd: int | No
     decode_keyfile_json = _library().decode_keyfile_json
     password = _password(password_file, password_fd)
     try:
-        document = json.loads(_read(path, what="the keystore file"))
+        document = json.loads(files.read(path, what="the keystore file"))
         if not isinstance(document, dict):
             raise ValueError("not a JSON object")
         secret = decode_keyfile_json(document, password)  # pyright: ignore[reportUnknownArgumentType]
@@ -55,7 +51,7 @@ def create(path: Path, *, password_file: Path, secret: bytes) -> bytes:
     """Write a new keystore (mode 0600, never over an existing file) and return its address."""
     create_keyfile_json = _library().create_keyfile_json
     key = keys.LocalKey(secret)
-    password = _read(password_file, what="the keystore's password file").rstrip(b"\r\n")
+    password = files.read(password_file, what="the keystore's password file").rstrip(b"\r\n")
     document = create_keyfile_json(secret, password)
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         json.dump(document, file)
@@ -76,13 +72,13 @@ def _password(file: Path | None, fd: int | None) -> bytes:
             "a keystore's password comes from one place", cure="give either password_file or password_fd"
         )
     if file is not None:
-        return _read(file, what="the keystore's password file").rstrip(b"\r\n")
+        return files.read(file, what="the keystore's password file").rstrip(b"\r\n")
     assert fd is not None
     if fd < FIRST_FD:
         raise errors.BadConfig("password_fd is a standard stream", value=fd, cure=f"use {FIRST_FD} or a higher one")
     try:
         with os.fdopen(fd, "rb") as stream:
-            data = _bounded(stream, what="the keystore's password")
+            data = files.bounded(stream, what="the keystore's password")
     except OSError as error:
         raise errors.BadConfig(
             f"password_fd cannot be read: {error.strerror}", value=fd, cure="start the agent with it open: 3< FILE"
@@ -90,28 +86,3 @@ def _password(file: Path | None, fd: int | None) -> bytes:
     if not data:
         raise errors.BadConfig("password_fd gave nothing", value=fd, cure="it is read once: one descriptor a keystore")
     return data.rstrip(b"\r\n")
-
-
-def _read(path: Path, *, what: str) -> bytes:
-    try:
-        with path.open("rb") as file:
-            _guard(file, path, what=what)
-            return _bounded(file, what=what, path=path)
-    except OSError as error:
-        raise errors.BadConfig(f"{what} cannot be read: {error.strerror}", value=str(path)) from None
-
-
-def _guard(file: BinaryIO, path: Path, *, what: str) -> None:
-    """A secret that others may replace is refused; one that they may read is said aloud, since mounted secrets often are."""
-    mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-    if mode & stat.S_IWOTH:
-        raise errors.BadConfig(f"{what} can be changed by every user", value=str(path), cure=f"chmod 600 {path}")
-    if mode & stat.S_IROTH:
-        log.warning("signer.exposed", what=what, path=str(path), cure="chmod 600 it, or mount it with mode 0400")
-
-
-def _bounded(file: BinaryIO, *, what: str, path: Path | None = None) -> bytes:
-    data = file.read(MAX_BYTES + 1)
-    if len(data) > MAX_BYTES:
-        raise errors.BadConfig(f"{what} is larger than {MAX_BYTES} bytes", value=None if path is None else str(path))
-    return data

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from domain import errors
-from signers import base, keystore, registry
+from signers import base, files, keystore, registry
 from tests.signers.test_signers import ADDRESS, SECRET
 
 CANARY = "canary-correct-horse"
@@ -76,7 +76,7 @@ def test_a_standard_stream_is_no_password(made: Path, fd: int) -> None:
 
 def test_more_than_a_password_is_refused(made: Path, tmp_path: Path) -> None:
     large = tmp_path / "large"
-    large.write_bytes(b"x" * (keystore.MAX_BYTES + 1))
+    large.write_bytes(b"x" * (files.MAX_BYTES + 1))
     with pytest.raises(errors.BadConfig, match="larger than"):
         build(made, password_fd=os.open(large, os.O_RDONLY))
 

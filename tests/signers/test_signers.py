@@ -11,6 +11,7 @@ import pytest
 
 from domain import errors, hashing, signatures
 from signers import checks, keystore, registry
+from tests import said
 
 SECRET = bytes.fromhex("ac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80")  # Anvil's public account 0
 ADDRESS = bytes.fromhex("f39fd6e51aad88f6f4ce6ab8827279cfffb92266")
@@ -40,6 +41,38 @@ def test_a_bad_key_file_is_named_and_never_quoted(tmp_path: Path, text: str) -> 
     with pytest.raises(errors.BadConfig) as caught:
         registry.build(dev_table(tmp_path, text), chain_id=31337)
     assert not text or text not in str(caught.value)
+
+
+def test_a_key_file_that_everybody_can_read_is_said_aloud_and_one_of_ones_own_is_not(tmp_path: Path) -> None:
+    table = dev_table(tmp_path)
+    for mode, said_aloud in ((0o644, True), (0o640, False), (0o600, False)):
+        (tmp_path / "key").chmod(mode)
+        with said.heard() as out:
+            assert registry.build(table, chain_id=31337).address == ADDRESS
+        assert ("signer.exposed" in out.getvalue()) is said_aloud
+        assert SECRET.hex() not in out.getvalue()
+
+
+def test_a_key_file_that_everybody_can_change_is_refused(tmp_path: Path) -> None:
+    table = dev_table(tmp_path)
+    (tmp_path / "key").chmod(0o602)
+    with pytest.raises(errors.BadConfig, match=r"changed by every user.*chmod 600"):
+        registry.build(table, chain_id=31337)
+
+
+@pytest.mark.parametrize("kind", ["key", "password", "keystore"])
+def test_a_file_that_is_missing_or_is_none_is_named_with_what_to_do(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "password").write_text("x")
+    tables = {
+        "key": {"kind": "dev", "key_file": str(tmp_path / "it")},
+        "password": {"kind": "keystore", "path": str(tmp_path / "password"), "password_file": str(tmp_path / "it")},
+        "keystore": {"kind": "keystore", "path": str(tmp_path / "it"), "password_file": str(tmp_path / "password")},
+    }
+    with pytest.raises(errors.BadConfig, match=rf"{kind} file cannot be read: No such.*it'.*correct the path"):
+        registry.build(tables[kind], chain_id=31337)
+    (tmp_path / "it").mkdir()
+    with pytest.raises(errors.BadConfig, match=rf"{kind} file cannot be read: Is a directory.*name a file"):
+        registry.build(tables[kind], chain_id=31337)
 
 
 async def test_a_keystore_signs_with_the_key_that_was_put_in(tmp_path: Path) -> None:
