@@ -15,6 +15,9 @@ from domain import intent as intents
 
 SETTLE_S = 120
 """How long a node may be unable to show what decides (a proof, or a block that it once showed), and how long its answers may change."""
+UNTOLD_S = 3600
+"""How long a node may leave open whether it has a receipt, once the nonce is used for good, before a person is asked: an index of its own takes
+minutes, seldom longer."""
 OFTEN = 3
 """Inclusions of one intent that were put aside, from which on it is no ordinary reorg."""
 LATEST_S = 600
@@ -121,6 +124,8 @@ class View(msgspec.Struct, frozen=True):
     cancel: str | None = None
     since_s: int = 0
     """When the intent came into its state."""
+    untold_s: int = 0
+    """How long some receipt has been left open since the nonce was used for good."""
     settle: Settlement | None = None
     """The newest since then."""
     restored: bool = False

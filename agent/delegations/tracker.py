@@ -334,6 +334,13 @@ def _looks_taken(view: sight.View, counts: sight.Counts) -> bool:
 
 def _superseded(view: sight.View, counts: sight.Counts) -> tuple[Output, ...]:
     if not _looks_taken(view, counts):
+        if view.untold_s >= sight.UNTOLD_S and view.state != "needs_operator":
+            untold = tuple([a.hash for a in view.attempts if a.hash is not None and a.hash not in view.receipts])
+            why = (
+                f"nonce {view.nonce} is used in a final block, and for {view.untold_s // 60} minutes the node has not said whether it has a "
+                f"receipt of {' and '.join([f'0x{hash_.hex()}' for hash_ in untold])}: ask another node, or settle it by what an explorer shows"
+            )
+            return (Move("needs_operator", why, untold), _again(view))
         late = view.now_s >= view.since_s + sight.SETTLE_S
         return (*((_cancel(view) if late else []) or _silent(view)), _again(view))
     if view.book.effects.intersection(attempt.hash for attempt in view.attempts if attempt.hash is not None):

@@ -61,6 +61,7 @@ class ConfirmService:
         self._behind = -1
         self._looked: float | None = None
         self._said = ""
+        self._silent: dict[bytes, float] = {}
 
     def cursor(self) -> object:
         return self._behind
@@ -74,6 +75,7 @@ class ConfirmService:
         faults.point("confirm.before_facts")
         facts = await self._facts(page)
         faults.point("confirm.after_facts")
+        self._listen(page, facts)
         async with self._the.book.read() as c:
             asked: list[proving.Asked] = []
             for one in page:
@@ -161,7 +163,21 @@ class ConfirmService:
         return following.Facts(standing, receipts, found, wrong, self._prover.linked, self._prover.proofs)
 
     async def _view(self, c: book.Connection, one: following.Open, facts: following.Facts) -> sight.View:
-        return await following.view(c, one, facts, timing=self._the.timing, now_s=self._the.now())
+        since = self._silent.get(one.stored.id)
+        untold_s = 0 if since is None else int(self._the.clock.monotonic() - since)
+        return await following.view(c, one, facts, timing=self._the.timing, now_s=self._the.now(), untold_s=untold_s)
+
+    def _listen(self, page: Sequence[following.Open], facts: following.Facts) -> None:
+        """Since when the node has not said whether it has a receipt, of nonces that it counts as used for good. A restart begins anew."""
+        now = self._the.clock.monotonic()
+        for one in page:
+            untold = any(tx.hash not in facts.receipts for tx in one.signed.values())
+            if untold and facts.standing.count_finalized > one.nonce:
+                self._silent.setdefault(one.stored.id, now)
+            else:
+                self._silent.pop(one.stored.id, None)
+        if self._behind < 0 and len(page) < PAGE:  # all there are
+            self._silent = {id: since for id, since in self._silent.items() if id in {one.stored.id for one in page}}
 
     async def _next(
         self, c: book.Connection, one: following.Open, facts: following.Facts

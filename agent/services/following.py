@@ -80,7 +80,9 @@ async def read(c: book.Connection, slot: slots.Slot) -> Open:
     )
 
 
-async def view(c: book.Connection, one: Open, facts: Facts, *, timing: delegator.Timing, now_s: int) -> sight.View:
+async def view(
+    c: book.Connection, one: Open, facts: Facts, *, timing: delegator.Timing, now_s: int, untold_s: int = 0
+) -> sight.View:
     heights = one.heights(facts.receipts)
     answered = facts.proofs.get(one.stored.id)
     # A hash whose receipt cannot be true was not answered: that is not the same as an answer that there is none.
@@ -106,6 +108,7 @@ async def view(c: book.Connection, one: Open, facts: Facts, *, timing: delegator
         ),
         now_s=now_s,
         since_s=one.stored.changed_at_s,
+        untold_s=untold_s,
         cancel=one.cancel,
         settle=await _settlement(c, one),
         aside=sight.Aside(*await inclusions.put_aside(c, one.stored.id)),

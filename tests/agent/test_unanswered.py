@@ -96,6 +96,27 @@ async def test_a_receipt_that_the_node_cannot_tell_holds_up_no_other_intent_and_
     await desk.until(bad, "final_ok")
 
 
+async def test_a_receipt_that_no_node_tells_for_an_hour_is_a_persons_matter_until_one_does(
+    town: staking_belt.Town, desk: staking_belt.Desk
+) -> None:
+    """The nonce is used for good, so nothing more can come of it; whoever settles it looks elsewhere."""
+    (id,) = await sent(town, desk, "a")
+    (untold,) = await hashes(desk, id)
+
+    async with saying(town, desk, lambda method, params, said: INDEXING if method == RECEIPT else said):
+        await town.mine(12)
+        for _ in range(4):
+            await desk.run(1)
+            await desk.clock.advance(sight.UNTOLD_S / 4 - 60)
+        assert await desk.state(id) == "pending"
+        await desk.clock.advance(sight.UNTOLD_S / 4)
+        await desk.run(2)
+        stored = await desk.look(id)
+        assert stored.state == "needs_operator" and untold in stored.why and "settle it" in stored.why
+        assert await desk.latches() == []
+    assert (await desk.until(id, "final_ok")).state == "final_ok"
+
+
 @pytest.mark.parametrize(
     "error", [{"code": 429, "message": "too many requests per second"}, {"code": -32601, "message": "no such method"}]
 )
