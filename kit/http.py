@@ -6,15 +6,12 @@ Refusals are RFC 9457 problems in the wire's own shape (`domain.wire.Problem`).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 import logging
-import math
-import os
 import re
-import resource
 import socket
 import ssl
-import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
@@ -24,7 +21,7 @@ import aiohttp
 from aiohttp import http_exceptions, web
 
 from domain import errors, wire
-from kit import logs, places
+from kit import doors, logs, places
 
 log = logs.logger()
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -66,17 +63,8 @@ UNREAD_S = 30.0
 of what waits in the own system is enough."""
 HANDSHAKE_S = 10.0
 """How long a TLS handshake may take."""
-RESERVED_FILES = 256
-"""Descriptors that connections of guests never take: nodes, signers, hubs and the book need some. Half of them where there are few."""
-ACCEPTED_AT_ONCE = 16
-"""Connections taken before the door sees the first of them. asyncio takes a whole batch in each turn and lets go of those that are turned
-away some turns later, so a few batches have to fit in the reserve."""
 WAITING_CONNECTIONS = 1024
-"""How many more the system keeps for us meanwhile, where it allows that many."""
-MOST_FILES = 1 << 16
-"""As many as a process asks for, where it may have more."""
-NOISE_S = 10.0
-"""Malformed requests are logged at most this often: anybody can send them."""
+"""How many the system keeps for us until we take them, where it allows that many."""
 _MALFORMED = (http_exceptions.HttpProcessingError, web.RequestPayloadError)
 
 
@@ -85,9 +73,7 @@ class Noise(logging.LoggerAdapter[logging.Logger]):
 
     def __init__(self, *, now: Callable[[], float] = time.monotonic) -> None:
         super().__init__(logging.getLogger("aiohttp.server"), {})
-        self._now = now
-        self._said_s: float | None = None
-        self._unsaid = 0
+        self._seldom = doors.Seldom(now=now)
 
     def exception(self, msg: object, *args: object, exc_info: Any = True, **kw: Any) -> None:
         if isinstance(exc_info, _MALFORMED):
@@ -97,12 +83,7 @@ class Noise(logging.LoggerAdapter[logging.Logger]):
 
     def malformed(self, address: str, error: BaseException) -> None:
         """The text of the error quotes the request, so its class has to do."""
-        now_s = self._now()
-        if self._said_s is not None and now_s < self._said_s + NOISE_S:
-            self._unsaid += 1
-            return
-        log.warning("http.malformed", address=address, kind=type(error).__name__, unsaid=self._unsaid)
-        self._said_s, self._unsaid = now_s, 0
+        self._seldom.warning("http.malformed", address=address, kind=type(error).__name__)
 
 
 _noise: web.AppKey[Noise] = web.AppKey("noise", Noise)
@@ -125,7 +106,8 @@ async def serving(
     probes: bool = False,
 ) -> AsyncIterator[int]:
     """Serve while inside, with `tls` (`kit.tls.server`) as https; yields the bound port (useful with port 0). Leaving lets running requests
-    finish for `shutdown_s`. A server of `probes` is reached when guests have filled the others. On loopback without `tls`, `hosts` are the names it answers to besides addresses and localhost."""
+    finish for `shutdown_s`. A server of `probes` is reached when guests have filled the others. On loopback without `tls`, `hosts` are the names
+    it answers to besides addresses and localhost."""
     noise = Noise()
     app[_noise] = noise
     if tls is None and places.loopback(host):
@@ -141,116 +123,52 @@ async def serving(
     )
     await runner.setup()
     try:
-        door = _Door(runner, secure=tls is not None, probes=probes)
-        try:
-            patience = None if tls is None else HANDSHAKE_S
-            server = await asyncio.get_running_loop().create_server(
-                door, host, port, ssl=tls, backlog=ACCEPTED_AT_ONCE, ssl_handshake_timeout=patience
-            )
-            _prepare(server, unread_s=unread_s)
-        except OSError as error:
-            raise errors.BadConfig(
-                f"cannot listen: {error.strerror or error}", value=f"{host}:{port}", cure=f"choose another {setting}"
-            ) from None
-        try:
-            yield _bound_port(server)
-        finally:
-            server.close()
+        async with _listening(runner, host=host, port=port, setting=setting, tls=tls, probes=probes) as listeners:
+            for listener in listeners:
+                _prepare(listener, unread_s=unread_s)
+            yield int(listeners[0].getsockname()[1])
     finally:
         await runner.cleanup()
 
 
-def _open_files() -> int:
-    """0 where the system does not tell."""
-    try:
-        return len(os.listdir("/dev/fd"))
-    except OSError:
-        return 0
-
-
-class _Files:
-    """How many descriptors the process has open, for every server in it. Counting them takes longer the more there are, so it is done when
-    what came since the last time could have filled the room, and takes a fiftieth of all time at most."""
-
-    def __init__(self, *, now: Callable[[], float] = time.monotonic, count: Callable[[], int] = _open_files) -> None:
-        self._now = now
-        self._count = count
-        self._open = sys.maxsize  # not counted yet
-        self._again_s = -math.inf
-
-    def take(self, room: int) -> bool:
-        """Whether one more connection, which is open already, leaves the rest alone."""
-        self._open += 1
-        if self._open > room and (began_s := self._now()) >= self._again_s:
-            self._open = self._count()
-            ended_s = self._now()
-            self._again_s = ended_s + 50 * (ended_s - began_s)
-        if self._open <= room:
-            return True
-        self._open -= 1
-        return False
-
-
-_files = _Files()
-
-
-class _Door:
-    """The protocol of each new connection. One that would take the last descriptors is closed at once: whoever fills the server with
-    connections keeps the process from nothing but serving more of them. Of what is left then, probes may take half."""
-
-    def __init__(self, runner: web.AppRunner, *, secure: bool, probes: bool) -> None:
-        self._runner = runner
-        self._secure = secure
-        most = _most_files()
-        reserved = min(RESERVED_FILES, most // 2)
-        self._room = most - (reserved // 2 if probes else reserved)
-
-    def __call__(self) -> asyncio.Protocol:
-        server = self._runner.server
-        if server is None or not _files.take(self._room):
-            if self._secure:
-                # A protocol is told of its connection after the handshake only; without one asyncio lets go of the socket here.
-                raise ConnectionRefusedError
-            return _Closed()
-        return server()
-
-
-def _most_files() -> int:
-    """How many descriptors this process may have, after asking for more."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
-    if soft == resource.RLIM_INFINITY:
-        return MOST_FILES
-    if soft < wanted:
+@asynccontextmanager
+async def _listening(
+    runner: web.AppRunner, *, host: str, port: int, setting: str, tls: ssl.SSLContext | None, probes: bool
+) -> AsyncIterator[list[doors.Listener]]:
+    """Take connections while inside, on every address of `host`."""
+    loop = asyncio.get_running_loop()
+    assert runner.server is not None
+    with contextlib.ExitStack() as stack:
         try:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-        except (ValueError, OSError):
-            return soft  # some systems allow less than they say
-        return wanted
-    return soft
+            first = await loop.create_server(runner.server, host, port, start_serving=False)
+            with contextlib.closing(first):
+                door = doors.Door(probes=probes)
+                stack.callback(door.close)
+                listeners = [doors.listener(bound.dup(), door) for bound in first.sockets]
+            for listener in listeners:
+                stack.callback(listener.close)
+            if not listeners:
+                raise errors.BadConfig("the server is bound to no address", value=host)
+            patience = None if tls is None else HANDSHAKE_S
+            for listener in listeners:
+                server = await loop.create_server(
+                    runner.server, sock=listener, ssl=tls, backlog=doors.AT_ONCE, ssl_handshake_timeout=patience
+                )
+                stack.callback(server.close)
+        except OSError as error:
+            raise errors.BadConfig(
+                f"cannot listen: {error.strerror or error}", value=f"{host}:{port}", cure=f"choose another {setting}"
+            ) from None
+        yield listeners
 
 
-class _Closed(asyncio.Protocol):
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        transport.abort()
-
-
-def _prepare(server: asyncio.Server, *, unread_s: float) -> None:
+def _prepare(listener: doors.Listener, *, unread_s: float) -> None:
     """What asyncio has no word for. It has one figure for how many connections wait and how many of them it takes at once; and a client
     that reads nothing would hold its answer in memory for ever. Connections have the options of the listener they came by."""
+    listener.listen(WAITING_CONNECTIONS)
     unread = getattr(socket, "TCP_USER_TIMEOUT", None)
-    for listener in server.sockets:
-        with listener.dup() as same:
-            same.listen(WAITING_CONNECTIONS)
-            if unread is not None:
-                same.setsockopt(socket.IPPROTO_TCP, unread, int(unread_s * 1000))
-
-
-def _bound_port(server: asyncio.Server) -> int:
-    for listener in server.sockets:
-        return int(listener.getsockname()[1])
-    raise errors.BadConfig("the server is bound to no address")
+    if unread is not None:
+        listener.setsockopt(socket.IPPROTO_TCP, unread, int(unread_s * 1000))
 
 
 def json_response(value: object, *, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:

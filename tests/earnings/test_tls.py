@@ -19,8 +19,8 @@ from aiohttp import web
 from agent.reporting.sinks import http
 from domain import errors
 from earnings import metrics
+from kit import doors, tls
 from kit import http as kit_http
-from kit import tls
 from tests import certificates, said
 from tests.earnings import factory, hub
 
@@ -242,14 +242,11 @@ async def turned_away(port: int, stack: AsyncExitStack) -> bool:
         return True
 
 
-@pytest.mark.filterwarnings(
-    "ignore:.*socket:pytest.PytestUnraisableExceptionWarning"
-)  # how asyncio lets go of one before its handshake
 async def test_probes_are_answered_however_many_connections_strangers_hold(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Handshakes that never come fill the port of the agents, not the one of the probes."""
-    monkeypatch.setattr(kit_http.resource, "getrlimit", lambda _which: (400, 400))
+    monkeypatch.setattr(doors.resource, "getrlimit", lambda _which: (400, 400))
     async with AsyncExitStack() as stack:
         h = await stack.enter_async_context(
             hub.running(tmp_path, context=mutual(certificates.Authority(tmp_path)), health_port=0)

@@ -15,7 +15,7 @@ import pytest
 from aiohttp import http_exceptions, web
 
 from domain import errors
-from kit import http
+from kit import doors, http
 from tests import said
 
 
@@ -208,7 +208,7 @@ async def test_lines_about_malformed_requests_are_limited_and_counted() -> None:
         noise = http.Noise(now=lambda: now_s)
         for _ in range(1000):
             noise.malformed("10.0.0.1", web_error())
-        now_s = http.NOISE_S
+        now_s = doors.NOISE_S
         noise.malformed("10.0.0.2", web_error())
     first, second = (json.loads(line) for line in log.getvalue().splitlines())
     assert (first["event"], first["address"], first["unsaid"]) == ("http.malformed", "10.0.0.1", 0)
@@ -299,32 +299,13 @@ async def test_whoever_reads_nothing_of_an_answer_loses_the_connection() -> None
         writer.close()
 
 
-def test_descriptors_are_counted_when_they_may_run_out_and_seldom() -> None:
-    """Each count costs more the more there are: whoever comes and goes must not have it repeated for every connection."""
-    now_s, counted, there = 0.0, 0, 90
-
-    def count() -> int:
-        nonlocal now_s, counted
-        now_s, counted = now_s + 0.1, counted + 1
-        return there
-
-    files = http._Files(now=lambda: now_s, count=count)  # pyright: ignore[reportPrivateUsage]
-    assert [files.take(100) for _ in range(11)] == [True] * 11, "there were 90, and came ten"
-    assert counted == 1
-    there = 101
-    assert [files.take(100) for _ in range(5)] == [False] * 5, "nothing says that one went"
-    assert files.take(150), "who may take more of them finds room"
-    now_s += 5
-    there = 60
-    assert files.take(100)
-    assert counted == 2
-
-
 FLOODED = """
 import asyncio, os, resource, sys
 resource.setrlimit(resource.RLIMIT_NOFILE, (96, 480))
 from aiohttp import web
-from kit import http
+from kit import http, logs
+
+logs.configure("json", "info", stream=sys.stderr)
 
 async def main() -> None:
     app = http.application()
