@@ -14,6 +14,7 @@ import msgspec
 import pytest
 
 from agent.delegations import identities
+from agent.web import people
 from cli import amounts, asking, main
 from config import settings
 from domain import errors, hashing
@@ -111,6 +112,26 @@ def test_the_last_admin_is_not_revoked_by_accident(stopped: Path, capsys: pytest
     assert "last-admin" in capsys.readouterr().err
     main.main(["principal", "add", "root2", "--role", "admin", *WHY])
     assert main.main(["principal", "revoke", "root", *WHY]) == main.OK
+
+
+def test_who_lost_the_only_admins_token_gives_it_another_one_in_the_book(
+    stopped: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main.main(["principal", "add", "root", "--role", "admin", *WHY])
+    lost = capsys.readouterr().out.strip()
+    assert main.main(["principal", "rotate", "root", *WHY]) == main.OK
+    found = capsys.readouterr().out.strip()
+
+    async def opened() -> list[bool]:
+        the_book = await book.open_book(
+            f"sqlite:///{stopped}/agent.db", deployment=_digest(stopped), chain_id=31337, genesis=hashing.ZERO32
+        )
+        async with the_book.read() as c:
+            who = [await principals.by_token_hash(c, people.hash_of(token)) for token in (lost, found)]
+        await the_book.close()
+        return [one is not None and one.roles == {"admin"} for one in who]
+
+    assert asyncio.run(opened()) == [False, True]
 
 
 def test_clearing_a_latch_while_the_agent_is_stopped_is_a_command_too(
