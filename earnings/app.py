@@ -136,6 +136,7 @@ async def _serve_probes(stack: AsyncExitStack, arguments: Arguments, shown: stat
             host=arguments.host,
             port=arguments.health_port,
             setting="web.tls.health_port",
+            hosts=arguments.hosts,
             probes=True,
         )
     )

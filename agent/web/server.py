@@ -87,7 +87,12 @@ async def serve(
         if health_port is not None:
             await stack.enter_async_context(
                 http.serving(
-                    answering.probes(), host=host, port=health_port, setting="web.tls.health_port", probes=True
+                    answering.probes(),
+                    host=host,
+                    port=health_port,
+                    setting="web.tls.health_port",
+                    hosts=hosts,
+                    probes=True,
                 )
             )
         if port_file is not None:

@@ -129,6 +129,7 @@ async def running(
     clock: runtime.Clock | None = None,
     context: tls.Context | None = None,
     health_port: int | None = None,
+    hosts: tuple[str, ...] = (),
 ) -> AsyncIterator[Hub]:
     tokens = folder / "tokens"
     tokens.write_text(f"# who may read\ntest:{hashlib.sha256(factory.TOKEN.encode()).hexdigest()}\n")
@@ -150,6 +151,7 @@ async def running(
         tls=context,
         health_port=health_port,
         health_listening=probes.append,
+        hosts=hosts,
     )
     task = asyncio.create_task(app.serve(arguments, stop=stop, listening=listening.set_result))
     try:

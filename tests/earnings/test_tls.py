@@ -173,6 +173,16 @@ async def test_probes_are_answered_without_a_certificate_on_a_port_of_their_own(
     assert {status for status in found.values() if status != 200} == {404}
 
 
+async def test_probes_are_asked_by_the_names_of_the_settings_too(tmp_path: Path, ours: certificates.Authority) -> None:
+    async with hub.running(tmp_path, context=mutual(ours), health_port=0, hosts=("hub.example",)) as h:
+        async with aiohttp.ClientSession(f"http://127.0.0.1:{h.health_port}") as session:
+            found: list[int] = []
+            for name in ("hub.example", "evil.example"):
+                async with session.get("/healthz", headers={"Host": name}) as response:
+                    found.append(response.status)
+    assert found == [200, 421]
+
+
 async def test_the_hub_says_when_its_certificates_end(tmp_path: Path, ours: certificates.Authority) -> None:
     context = mutual(ours)
     async with hub.running(tmp_path, context=context, health_port=0) as h:

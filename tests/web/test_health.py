@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import socket
+from pathlib import Path
 
+from agent.web import server
 from domain import chain
-from kit import runtime
+from kit import http, runtime, tls
+from tests import certificates
 from tests.web.conftest import World
 
 
@@ -105,3 +109,18 @@ async def test_a_hung_step_is_not_alive(world: World) -> None:
     await world.clock.advance(10.0 + runtime.GRACE_S + 1)
     status, _, body = await world.get("/healthz")
     assert (status, json.loads(body)) == (503, {"alive": False, "stuck": ["index"]})
+
+
+async def test_probes_are_asked_by_the_names_of_the_settings_too(world: World, tmp_path: Path) -> None:
+    context = tls.server(certificates.Authority(tmp_path).issue("web"))
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    serving = server.serve(
+        world.live(), world.meters, host="127.0.0.1", port=0, tls=context, health_port=port, hosts=["agent.example"]
+    )
+    async with http.client_session() as session, serving:
+        found: list[int] = []
+        for name in ("agent.example", "evil.example"):
+            async with session.get(f"http://127.0.0.1:{port}/healthz", headers={"Host": name}) as answer:
+                found.append(answer.status)
+    assert found == [200, 421]
