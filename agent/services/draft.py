@@ -156,10 +156,14 @@ class Drafter:
             used, shown = answer[0].gas_used, ""
         except jsonrpc.MethodMissing:
             pass  # the estimate is a simulation too, only without logs
+        except jsonrpc.Throttled:
+            raise
         except jsonrpc.RpcError as error:
             return "unavailable", f"eth_simulateV1: {logs.line(error.text)}", 0
         try:
             estimate = await self._node.estimate(to=call.to, data=call.data, value=call.value, at=at)
+        except jsonrpc.Throttled:
+            raise
         except jsonrpc.RpcError as error:
             return (
                 "failed" if error.code == jsonrpc.REVERTED else "unavailable",

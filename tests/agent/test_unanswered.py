@@ -309,10 +309,33 @@ async def test_what_cannot_be_said_of_one_intent_slows_down_no_other(
             assert stored.state == "new" and stored.why.startswith("the node cannot say: ")
 
 
-async def test_a_node_that_throttles_a_view_is_asked_less(town: staking_belt.Town, desk: staking_belt.Desk) -> None:
-    id = await desk.propose("a", "undelegate", validator=town.other, amount=str(staking_belt.ETHER))
-    throttled = {"error": {"code": 429, "message": "too many requests per second"}}
-    async with saying(town, desk, lambda method, params, said: throttled if method == "eth_call" else said):
+@pytest.mark.parametrize("throttled", ["eth_call", "eth_simulateV1", "eth_estimateGas"])
+async def test_a_node_that_throttles_what_a_decision_needs_is_asked_less(
+    town: staking_belt.Town, desk: staking_belt.Desk, throttled: str
+) -> None:
+    id = (
+        await desk.propose("a", "undelegate", validator=town.other, amount=str(staking_belt.ETHER))
+        if throttled == "eth_call"
+        else await desk.propose("a")
+    )
+    less = {"error": {"code": 429, "message": "too many requests per second"}}
+    async with saying(town, desk, lambda method, params, said: less if method == throttled else said):
         with pytest.raises(jsonrpc.Throttled):
             await desk.decide.step()
         assert "the node cannot be asked" in (await desk.look(id)).why
+
+
+async def test_a_node_that_throttles_one_receipt_is_asked_less_whatever_it_says_of_another(
+    town: staking_belt.Town, desk: staking_belt.Desk
+) -> None:
+    one, _ = await sent(town, desk, "a", "b")
+    (throttled,) = await hashes(desk, one)
+
+    def lie(method: str, params: list[Any], said: Json) -> Json:
+        if method != RECEIPT:
+            return said
+        return {"error": {"code": 429, "message": "too many requests"}} if params == [throttled] else INDEXING
+
+    async with saying(town, desk, lie):
+        with pytest.raises(jsonrpc.Throttled):
+            await desk.confirm.step()
