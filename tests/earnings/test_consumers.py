@@ -8,10 +8,11 @@ from typing import Any
 
 import msgspec
 import pytest
+from aiohttp import web
 
 from agent.reporting import adoption
 from domain import errors, hashing, merkle, wire
-from earnings.web import guard
+from earnings.web import feed, guard
 from tests.earnings import factory, hub
 
 FRAMES = factory.frames(3)
@@ -180,6 +181,31 @@ async def test_the_feed_tells_of_every_seal_and_resumes_where_it_broke_off(tmp_p
         later = await events(h, 2, after=number)
         assert [item["digest"] for _, item in later] == [hashing.hex0x(made.digest) for made in FRAMES[1:]]
         assert [number for number, _ in await events(h, 3, after="0")] == ["1", "2", "3"]
+
+
+async def test_a_subscriber_that_reads_nothing_makes_room_for_the_next_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, deaf = web.StreamResponse.write, list[web.StreamResponse]()
+
+    async def writing(response: web.StreamResponse, data: bytes) -> None:
+        """The first subscriber's connection takes nothing more."""
+        deaf.append(response)
+        await (asyncio.Event().wait() if response is deaf[0] else write(response, data))
+
+    monkeypatch.setattr(web.StreamResponse, "write", writing)
+    monkeypatch.setattr(feed, "WRITE_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(feed, "MAX_SUBSCRIBERS", 1)
+    async with hub.running(tmp_path) as h:
+        headers = {"Authorization": f"Bearer {factory.TOKEN}"}
+        async with h.session.get(h.url + "/v1/feed", headers=headers) as unread:
+            assert unread.status == 200
+
+            async def heard() -> bytes | None:
+                async with h.session.get(h.url + "/v1/feed", headers=headers) as response:
+                    return await response.content.readline() if response.status == 200 else None
+
+            assert await hub.until(heard) == b"retry: 2000\n"
 
 
 async def test_an_open_feed_does_not_keep_the_hub_from_stopping(tmp_path: Path) -> None:
