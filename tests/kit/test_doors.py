@@ -26,6 +26,9 @@ HEAD = b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n"
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
     """400 descriptors, of which strangers may have half, and one address `EACH`."""
     monkeypatch.setattr(doors.resource, "getrlimit", lambda _which: (400, 400))
+    monkeypatch.setattr(
+        doors, "_files", doors.Files(count=lambda: 0)
+    )  # whatever else the process of the tests has open
 
 
 @pytest.fixture
