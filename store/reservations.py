@@ -39,7 +39,7 @@ class Spent(msgspec.Struct, frozen=True):
 
 
 class Gas(msgspec.Struct, frozen=True):
-    """In wei. `paid`: by what was mined and became final since a time. `open`: the most that what is under way can come to."""
+    """In wei. `paid`: at most, by what was mined and became final since a time. `open`: the most that what is under way can come to."""
 
     paid: int
     open: int
@@ -90,18 +90,20 @@ async def spent(
 
 async def gas(c: Connection, *, account: bytes, since_s: float, apart_from: bytes | None = None) -> Gas:
     """Of every intent of the account but one. Whatever was frozen for an intent counts until its nonce is final, its share at least; then
-    what was mined on it, by the time it was found final. What ended by a person's word may have no receipt here: it counts at its worst. Read
-    it in the transaction that reserves or freezes."""
+    what was mined on it, its whole gas limit at its block's price, by the time it was found final. What ended by a person's word may have no
+    receipt here: it counts at its worst. Read it in the transaction that reserves or freezes."""
     others = [intent.c.account == account, *([] if apart_from is None else [intent.c.id != apart_from])]
     final = sa.and_(inclusion.c.intent == intent.c.id, inclusion.c.final_at_s.is_not(None))
-    mined = sa.select(inclusion.c.gas_used, inclusion.c.gas_price_wei).join(intent, final)
+    # How much gas was used is the node's word, where nothing went wrong that a block had to prove. What was signed is not.
+    mined = sa.select(attempt.c.gas, inclusion.c.gas_price_wei).join_from(inclusion, intent, final)
+    mined = mined.join(attempt, sa.and_(attempt.c.intent == inclusion.c.intent, attempt.c.number == inclusion.c.number))
     mined = mined.where(*others, inclusion.c.final_at_s >= int(since_s))
     unseen = (
         progress.c.state.in_(sorted(domain_intent.FINAL - {"superseded"})),
         progress.c.changed_at_s >= int(since_s),
         ~sa.exists().where(final),
     )
-    paid = sum(row.gas_used * row.gas_price_wei for row in await c.rows(mined))
+    paid = sum(row.gas * row.gas_price_wei for row in await c.rows(mined))
     ended = await _worst(c, *others, *unseen)
     return Gas(paid + ended, await _worst(c, *others, progress.c.state.in_(sorted(domain_intent.HOLDING))))
 
