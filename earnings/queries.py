@@ -56,6 +56,7 @@ class StreamView(_Model, frozen=True):
     asset: str
     frame: str
     sealed: str | None
+    digest: str | None
     next: str
     highest: str
     state: str
@@ -105,7 +106,10 @@ class Seal(msgspec.Struct, frozen=True):
 async def streams(c: Connection, seats: Seats, waiting: dict[bytes, sealing.Waiting]) -> tuple[StreamView, ...]:
     found: list[StreamView] = []
     for stream_id, stream in seats.streams.items():
-        following = await votes.next_sequence(c, stream_id)
+        table = tables.sealed
+        query = sa.select(table.c.sequence, table.c.digest).where(table.c.stream == stream_id)
+        newest = (await c.execute(query.order_by(table.c.sequence.desc()).limit(1))).one_or_none()
+        following = 0 if newest is None else newest.sequence + 1
         table = tables.vote
         highest = await c.scalar(sa.select(sa.func.max(table.c.sequence)).where(table.c.stream == stream_id))
         why = waiting.get(stream_id)
@@ -119,7 +123,8 @@ async def streams(c: Connection, seats: Seats, waiting: dict[bytes, sealing.Wait
                 accounts=stream.accounts,
                 asset=stream.asset,
                 frame=stream.frame,
-                sealed=None if following == 0 else str(following - 1),
+                sealed=None if newest is None else str(newest.sequence),
+                digest=None if newest is None else hashing.hex0x(newest.digest),
                 next=str(following),
                 highest=str(highest or 0),
                 state="collecting" if why is None or why.sequence != following else why.state,

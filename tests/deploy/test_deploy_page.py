@@ -37,7 +37,7 @@ def test_the_settings_of_the_page_load(tmp_path: Path) -> None:
 def test_no_hub_that_is_deployed_leases_any_account() -> None:
     """It lists accounts, and the page tells that they are to be listed."""
     files = sorted((ROOT / "deploy").rglob("hub.toml"))
-    assert len(files) == 3
+    assert len(files) == 4
     for file in files:
         assert tomllib.loads(file.read_text())["leases"] == {"accounts": []}, file
     assert "leases.accounts" in PAGE.partition("## Compose")[0]

@@ -122,6 +122,19 @@ async def test_a_proof_leads_from_the_leaf_to_the_signed_root(tmp_path: Path) ->
 
 
 @pytest.mark.usefixtures("database")
+async def test_a_stream_names_the_digest_of_its_newest_sealed_frame(tmp_path: Path) -> None:
+    async def newest() -> tuple[str | None, str | None]:
+        (stream,) = (await h.get("/v1/streams"))[1]["streams"]
+        return stream["sealed"], stream["digest"]
+
+    async with hub.running(tmp_path) as h:
+        assert await newest() == (None, None)
+        for number, made in enumerate(FRAMES[:2]):
+            await h.seal(made)
+            assert await newest() == (str(number), hashing.hex0x(made.digest))
+
+
+@pytest.mark.usefixtures("database")
 async def test_frames_are_paged_by_sequence(tmp_path: Path) -> None:
     async with hub.running(tmp_path) as h:
         for made in FRAMES:
