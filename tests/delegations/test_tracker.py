@@ -450,7 +450,9 @@ def test_an_inclusion_leaves_when_the_nonce_is_unused_in_a_final_block_above_it(
     ):
         assert not [output for output in included(**given, counts=counts) if isinstance(output, tracker.Orphan)]
     silent = included(**given | {"receipts": {}}, counts=denied)
-    assert not [output for output in silent if isinstance(output, tracker.Orphan)], "that it does not answer is no denial"
+    assert not [output for output in silent if isinstance(output, tracker.Orphan)], (
+        "that it does not answer is no denial"
+    )
     with_log = included(**given | {"book": OLD}, counts=denied)
     assert not [output for output in with_log if isinstance(output, tracker.Orphan)], "the index has a word in it"
 
