@@ -108,7 +108,8 @@ def _outlived(view: View) -> bool:
 def _foreign(view: View, count: int, floor: int) -> Foreign | Behind | None:
     used = [nonce for nonce in view.unsigned if nonce < count]
     if used:
-        return Foreign(f"nonce {min(used)} is used on chain, and nothing was ever signed for it here", floor)
+        why = f"nonce {min(used)} is used on chain, and nothing was ever signed for it here"
+        return Foreign(f"{why}: as long as the intent that has it is open, clearing the latch sets it again", floor)
     if view.exclusive and view.unsigned and view.pending > min(view.unsigned):
         return Foreign(f"the pool holds nonce {min(view.unsigned)}, and nothing was ever signed for it here", floor)
     if view.highest is None and view.accepted is None:

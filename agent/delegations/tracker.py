@@ -356,7 +356,10 @@ def _superseded(view: sight.View, counts: sight.Counts) -> tuple[Output, ...]:
                 return (*moved, _again(view))
             if view.proof.same:
                 # Whoever proposes it again does it twice: that is for a person to see first.
-                why = f"{why}, and makes the very call that was wanted, so it may be done already; {view.proof.why}"
+                why = f"{why}, and makes the very call that was wanted, so it may be done already"
+                if all(attempt.hash is None for attempt in view.attempts):
+                    why += f", and nothing was signed for it here: settle this before {FOREIGN} is cleared, or it is set again"
+                why += f"; {view.proof.why}"
                 alone = view.state == "needs_operator"
                 moved = [] if alone else [Move("needs_operator", why, view.proof.known), Alarm(FOREIGN, why)]
                 return (*moved, _again(view))

@@ -10,9 +10,9 @@ import msgspec
 import pytest
 
 from devnet import staking
-from domain import hashing, intent, transaction
+from domain import errors, hashing, intent, transaction
 from signers import keys
-from store import attempts, commands, inclusions, latches, reservations
+from store import attempts, commands, inclusions, latches, reservations, settling
 from tests.agent import staking_belt
 from tests.agent.staking_belt import ETHER, GWEI
 
@@ -529,6 +529,49 @@ async def test_the_same_call_by_another_transaction_is_no_reason_to_propose_it_a
         assert "amount_per_day" in stored.why and await town.effects() == [ETHER]
         await desk.run(2)
         assert await desk.state(id) == "needs_operator" and await desk.latches() == [], "it is said once"
+
+
+class Away:
+    """A signer that is not there until it is needed."""
+
+    address = staking_belt.ADDRESS
+    there = False
+
+    async def sign_digest(self, digest: bytes) -> bytes:
+        if not self.there:
+            raise errors.Transient("the signer is away")
+        return await keys.LocalKey(staking_belt.SECRET).sign_digest(digest)
+
+
+async def test_a_nonce_that_nothing_was_signed_for_here_is_settled_before_its_latch_is_cleared(
+    town: staking_belt.Town, tmp_path: Path
+) -> None:
+    """The very call was mined by bytes that this book does not have; both reasons say what has to come first."""
+    signer = Away()
+    async with staking_belt.desk(town, tmp_path / "book.db", signer=signer, exclusive=False) as desk:
+        id = await desk.propose("a")
+        await desk.run(1)
+        async with desk.book.read() as c:
+            (own,) = await attempts.of_intent(c, id)
+        other = msgspec.structs.replace(own.unsigned, tip=own.unsigned.tip + 1)
+        signature = await keys.LocalKey(staking_belt.SECRET).sign_digest(other.digest())
+        await town.client.call("eth_sendRawTransaction", hashing.hex0x(transaction.join(other, signature)))
+        await town.mine()
+        signer.there = True
+        stored = await desk.until(id, "needs_operator")
+        assert "settle this before submit.nonces is cleared" in stored.why
+        await desk.clear("submit.nonces")
+        await desk.run(2)
+        async with desk.book.read() as c:
+            (latch,) = await latches.active(c)
+        assert latch.name == "submit.nonces" and "as long as the intent that has it is open" in latch.reason
+        async with desk.book.write() as c:
+            await settling.settle(c, id, outcome="superseded", by="olga", reason="seen", at_s=desk.clock.now())
+        await desk.until(id, "superseded")
+        await desk.clear("submit.nonces")
+        await desk.until(await desk.propose("b"), "final_ok")
+        assert await desk.latches() == [] and await town.effects() == [ETHER, ETHER]
+        await desk.sound()
 
 
 @pytest.mark.parametrize("field", ["to", "value", "data"])
