@@ -23,7 +23,7 @@ from config import deployments, settings
 from domain import chain, deployment, errors, hashing
 from indexers.chain import heads, reader
 from indexers.protocols import decoder, grammar, manifest
-from kit import http, jsonrpc, logs, runtime, tls
+from kit import http, jsonrpc, logs, places, runtime, tls
 from signers import base, registry
 from store import book
 
@@ -66,7 +66,12 @@ def assemble(loaded: settings.AgentSettings) -> Parts:
         raise errors.BadConfig("one agent indexes one chain", value=sorted(chains), cure="run one agent for each chain")
     found = next((item for item in document.chains if item.id in chains), None)
     if found is None:
-        raise errors.BadConfig("the deployment document does not list the protocol's chain", value=sorted(chains))
+        listed = ", ".join(str(item.id) for item in document.chains)
+        raise errors.BadConfig(
+            "the deployment document does not list the protocol's chain",
+            value=min(chains),
+            cure=f"use the network file of a listed chain ({listed}), or add the chain to the document",
+        )
     return Parts(loaded, document, found, tuple(manifests), tuple(plans))
 
 
@@ -81,8 +86,9 @@ def _plan(document: deployment.Document, stream: deployment.Stream, source: mani
             return StreamPlan(stream, source.name, scale, level, rulesets[level], fingerprint, weaker)
     raise errors.BadConfig(
         f"the document's ruleset of stream {stream.name} is not this manifest's",
-        value=sorted(filter(None, listed)),
-        cure=f"this manifest gives {hashing.hex0x(rulesets['receipts'])} (receipts): use the same manifest and network file everywhere",
+        value=sorted(f"{digest[:18]}…" for digest in listed if digest),
+        cure=f"this manifest gives {hashing.hex0x(rulesets['receipts'])[:18]}… (receipts; `stakeside protocol ruleset` prints it whole): "
+        "use the same manifest and network file everywhere",
     )
 
 
@@ -99,6 +105,11 @@ async def run(
     """Until `stop`. `ready` is called once, when the agent listens; whether it is *ready* is for /readyz to say."""
     parts = assemble(loaded)
     signer = signer_of(parts)
+    standing = [wrong for wrong in (unlisted(parts, signer),) if wrong is not None]
+    for wrong in standing:
+        log.warning("attester.unlisted", reason=wrong.fact, cure=wrong.cure)
+    if (seen := open_to_all(loaded.web)) is not None:
+        log.warning("web.open_to_all", reason=seen.fact, cure=seen.cure)
     async with AsyncExitStack() as stack:
         the_book = await open_book(parts, read_only=False)
         stack.push_async_callback(the_book.close)
@@ -146,6 +157,7 @@ async def run(
             ring=lambda: ring(wired.services),
             read=loaded.web.read,
             adopt="auto" if loaded.hub is None else loaded.hub.adopt,
+            standing=tuple(str(wrong) for wrong in standing),
             assets={source.name: _asset(source.document) for source in parts.manifests},
         )
         file = settings.port_file(loaded.agent.store)
@@ -305,6 +317,32 @@ def signer_of(parts: Parts) -> base.Signer | None:
     return registry.build(parts.settings.attester, chain_id=parts.chain.id)
 
 
+def unlisted(parts: Parts, signer: base.Signer | None) -> errors.BadConfig | None:
+    """That nobody counts what this agent attests. It runs all the same: a document that names its key can be on its way, and what it indexes
+    and delegates does not depend on it; but it is not ready, and says so."""
+    if signer is None:
+        return None
+    address = hashing.hex0x(signer.address)
+    if any(address in epoch.signers for epoch in parts.document.epochs):
+        return None
+    return errors.BadConfig(
+        f"no epoch of the deployment document lists the attester {address}: nobody counts its statements",
+        cure="add it to the document, here and at the hub, use the key that is listed, or remove [attester]",
+    )
+
+
+def open_to_all(web: settings.WebSection) -> errors.BadConfig | None:
+    """That everything but changes is for whoever is on the network, and passes it unencrypted. It can be meant so, behind a proxy or a policy
+    of the network, and is not refused."""
+    if web.read != "anyone" or web.tls is not None or places.loopback(web.host):
+        return None
+    return errors.BadConfig(
+        "whoever reaches this address may look, and what people send passes in plain text",
+        value=f"{web.host}:{web.port}",
+        cure='set web.read = "viewer" and [web.tls], or let only a proxy reach it',
+    )
+
+
 def hub_of(loaded: settings.AgentSettings, session: aiohttp.ClientSession) -> hub_http.HubClient | None:
     if loaded.hub is None:
         return None
@@ -330,7 +368,10 @@ def _secret(file: Path, *, setting: str) -> str:
     try:
         return file.read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise errors.BadConfig(f"{setting} cannot be read: {type(error).__name__}", value=str(file)) from None
+        reason = error.strerror if isinstance(error, OSError) else "it is not ASCII text"
+        raise errors.BadConfig(
+            f"{setting} cannot be read: {reason}", value=str(file), cure="check the path and who may read it"
+        ) from None
 
 
 async def open_book(parts: Parts, *, read_only: bool) -> book.Book:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import os
 import sys
 import time
@@ -49,6 +48,7 @@ def run(args: argparse.Namespace) -> int:
 
 def check(args: argparse.Namespace) -> int:
     """0: everything the settings name can be used. 1: something cannot, and how to mend it."""
+    from cli import checked
     from config import settings
     from kit import logs
 
@@ -57,21 +57,7 @@ def check(args: argparse.Namespace) -> int:
     from earnings import checks
 
     results = asyncio.run(checks.check(loaded))
-    shown = settings.redacted(loaded)
-    passed = all(result.ok for result in results)
-    if args.json:
-        told = [
-            {"name": r.name, "ok": r.ok, "detail": r.detail, "advice": r.advice, "warning": r.warning} for r in results
-        ]
-        sys.stdout.write(json.dumps({"ok": passed, "settings": shown, "checks": told}, default=str) + "\n")
-        return 0 if passed else 1
-    sys.stdout.write("\n".join(["settings", *serving.outline(shown, 1), "", "checks"]) + "\n")
-    for result in results:
-        word = "FAIL" if not result.ok else "warn" if result.warning else "ok  "
-        sys.stdout.write(f"  {word} {result.name}: {logs.scrub(result.detail)}\n")
-        if result.advice and (result.warning or not result.ok):
-            sys.stdout.write(f"       {logs.scrub(result.advice)}\n")
-    return 0 if passed else 1
+    return checked.tell(results, shown=settings.redacted(loaded), as_json=args.json)
 
 
 def release(args: argparse.Namespace) -> int:

@@ -252,7 +252,9 @@ def read_secret(path: Path, *, what: str) -> str:
             data = file.read(4097)
         text = data.decode().strip()
     except OSError as error:
-        raise errors.BadConfig(f"{what} cannot be read: {error.strerror}", value=str(path)) from None
+        raise errors.BadConfig(
+            f"{what} cannot be read: {error.strerror}", value=str(path), cure="check the path and who may read it"
+        ) from None
     except UnicodeDecodeError:
         raise errors.BadConfig(f"{what} is not text", value=str(path)) from None
     if not text or len(data) > 4096 or not text.isprintable():

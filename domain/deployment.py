@@ -128,7 +128,8 @@ class Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         for stream in self.streams:
             if stream.name == name:
                 return stream
-        raise errors.BadConfig("the deployment document has no such stream", value=name)
+        names = ", ".join(stream.name for stream in self.streams)
+        raise errors.BadConfig("the deployment document has no such stream", value=name, cure=f"it has {names}")
 
     def stream_by_id(self, stream_id: bytes) -> Stream | None:
         return next((s for s in self.streams if s.id() == stream_id), None)
@@ -236,7 +237,11 @@ def check(document: Document) -> None:
 def _check_stream(document: Document, stream: Stream, chains: set[int]) -> None:
     name = stream.name
     if stream.chain not in chains:
-        raise errors.BadConfig(f"stream {name} is on a chain the document does not list", value=stream.chain)
+        raise errors.BadConfig(
+            f"stream {name} is on a chain the document does not list",
+            value=stream.chain,
+            cure=f"correct it, or add the chain: listed are {', '.join(map(str, sorted(chains)))}",
+        )
     hashing.unhex_lower(stream.asset, size=20, what=f"the asset of stream {name}")
     if stream.kind not in ("staking", "validators"):
         raise errors.BadConfig(f"stream {name} is of an unknown kind", value=stream.kind, cure='use "staking"')

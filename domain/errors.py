@@ -24,10 +24,14 @@ class StakesideError(Exception):
         self.cure = cure
         super().__init__(what)
 
+    @property
+    def fact(self) -> str:
+        """Without the cure."""
+        return self.what if self.value is None else f"{self.what} (value: {clip(self.value)})"
+
     def __str__(self) -> str:
-        shown = "" if self.value is None else f" (value: {clip(self.value)})"
         advice = "" if not self.cure else f"; {self.cure}"
-        return f"{self.what}{shown}{advice}"
+        return f"{self.fact}{advice}"
 
 
 class Transient(StakesideError):

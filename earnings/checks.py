@@ -37,7 +37,7 @@ async def check(loaded: settings.HubSettings) -> list[Check]:
         arguments = app.assemble(msgspec.structs.replace(loaded, web=msgspec.structs.replace(loaded.web, tls=None)))
         places = seats.Seats(arguments.document)
     except errors.StakesideError as error:
-        return [Check("configuration", False, error.what, str(error)), *done]
+        return [Check("configuration", False, error.fact, error.cure), *done]
     told = f"deployment {hashing.hex0x(places.deployment)[:18]}…, {len(arguments.document.streams)} streams"
     return [
         Check("configuration", True, told),
@@ -54,7 +54,7 @@ async def _try(name: str, attempt: Awaitable[str]) -> Check:
         async with asyncio.timeout(CHECK_S):
             return Check(name, True, await attempt)
     except errors.StakesideError as error:
-        return Check(name, False, error.what, error.cure or str(error))
+        return Check(name, False, error.fact, error.cure)
     except TimeoutError:
         return Check(name, False, f"no answer within {CHECK_S:.0f} seconds", "is it reachable from here?")
 

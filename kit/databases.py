@@ -44,6 +44,8 @@ class Backend(Protocol):
 
     def unlock(self) -> None: ...
 
+    def holder(self, sync: sa.Connection) -> str | None: ...
+
     def writer(self) -> sa.Engine: ...
 
     def reader(self, *, size: int = READERS) -> sa.Engine: ...
@@ -124,6 +126,21 @@ class SQLite:
         if self._lock_fd is not None:
             os.close(self._lock_fd)
             self._lock_fd = None
+
+    def holder(self, sync: sa.Connection) -> str | None:
+        """Who writes to it now."""
+        del sync
+        try:
+            descriptor = os.open(self.path.with_name(self.path.name + ".lock"), os.O_RDONLY)
+        except OSError:
+            return None
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return f"process {os.pread(descriptor, 32, 0).decode(errors='replace').strip() or 'unknown'}"
+        finally:
+            os.close(descriptor)
+        return None
 
     def writer(self) -> sa.Engine:
         engine = self._engine("rwc", size=1)
@@ -272,6 +289,10 @@ class PostgreSQL:
     def unlock(self) -> None:
         """Ends with the session."""
 
+    def holder(self, sync: sa.Connection) -> str | None:
+        """Who writes to it now."""
+        return sync.exec_driver_sql(_HOLDER).scalar()
+
     def writer(self) -> sa.Engine:
         engine = self._engine(size=1)
         on_connect(engine, keep_commits)
@@ -333,6 +354,11 @@ _SYNCHRONOUS = (
     "FROM current_setting('synchronous_commit') AS was"
 )
 _LOCK_KEY = "hashtextextended('stakeside book ' || current_schema(), 0)"
+_HOLDER = (
+    "SELECT min(a.application_name) FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid "
+    "WHERE l.locktype = 'advisory' AND l.granted AND a.datname = current_database() "
+    f"AND ((l.classid::bigint << 32) | l.objid::bigint) = {_LOCK_KEY}"
+)
 
 
 def keep_commits(dbapi: Any) -> None:
@@ -356,11 +382,7 @@ def _take_advisory_lock(dbapi: Any, shown: str) -> None:
             cursor.execute(f"SELECT pg_advisory_lock({_LOCK_KEY})")
         except dbapi.dbapi.Error:
             dbapi.rollback()
-            cursor.execute(
-                "SELECT min(a.application_name) FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid "
-                "WHERE l.locktype = 'advisory' AND l.granted AND a.datname = current_database() "
-                f"AND ((l.classid::bigint << 32) | l.objid::bigint) = {_LOCK_KEY}"
-            )
+            cursor.execute(_HOLDER)
             found = cursor.fetchone()
             dbapi.rollback()
             raise _held(shown, str(found[0]) if found and found[0] else "an unknown session") from None

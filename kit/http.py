@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import ipaddress
 import logging
 import re
@@ -156,10 +157,28 @@ async def _listening(
                 )
                 stack.callback(server.close)
         except OSError as error:
-            raise errors.BadConfig(
-                f"cannot listen: {error.strerror or error}", value=f"{host}:{port}", cure=f"choose another {setting}"
-            ) from None
+            raise _deaf(error, host=host, port=port, setting=setting) from None
         yield listeners
+
+
+class Taken(errors.BadConfig):
+    """Somebody listens there already."""
+
+
+async def listenable(*, host: str, port: int, setting: str = "web.port") -> None:
+    """Raises BadConfig where `serving` could not listen now, Taken when that is for another one. Nobody's connection is taken meanwhile: the
+    port is bound and let go."""
+    try:
+        server = await asyncio.get_running_loop().create_server(asyncio.Protocol, host, port, start_serving=False)
+    except OSError as error:
+        raise _deaf(error, host=host, port=port, setting=setting) from None
+    server.close()
+
+
+def _deaf(error: OSError, *, host: str, port: int, setting: str) -> errors.BadConfig:
+    kind = Taken if error.errno == errno.EADDRINUSE else errors.BadConfig
+    reason = error.strerror or str(error)
+    return kind(f"cannot listen: {reason}", value=f"{host}:{port}", cure=f"choose another {setting}")
 
 
 def _prepare(listener: doors.Listener, *, unread_s: float) -> None:

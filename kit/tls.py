@@ -236,7 +236,9 @@ def _readable(path: Path, key: str) -> None:
         with path.open("rb") as file:
             file.read(1)
     except OSError as error:
-        raise errors.BadConfig(f"{key} cannot be read: {error.strerror}", value=str(path)) from None
+        raise errors.BadConfig(
+            f"{key} cannot be read: {error.strerror}", value=str(path), cure="check the path and who may read it"
+        ) from None
 
 
 class _Locked(Exception):

@@ -18,6 +18,11 @@ def build(table: Mapping[str, object], *, chain_id: int) -> base.Signer:
     return factory(table, chain_id)
 
 
+def files_of(table: Mapping[str, object]) -> list[Path]:
+    """The files with secrets in them that a table names."""
+    return [Path(value) for key in SECRETS if isinstance(value := table.get(key), str | Path)]
+
+
 def _path(table: Mapping[str, object], key: str) -> Path:
     value = table.get(key)
     if not isinstance(value, str | Path) or not str(value):
@@ -41,4 +46,5 @@ def _keystore(table: Mapping[str, object], chain_id: int) -> base.Signer:
     return keystore.load(path, password_fd=fd)
 
 
+SECRETS = ("key_file", "path", "password_file")
 FACTORIES: dict[str, Callable[[Mapping[str, object], int], base.Signer]] = {"dev": _dev, "keystore": _keystore}

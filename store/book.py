@@ -83,6 +83,11 @@ class Book:
         async with databases.transaction(self._prober) as sync:
             yield Connection(sync)
 
+    async def holder(self) -> str | None:
+        """Who writes to it now."""
+        async with self.read() as c:
+            return await c.script(self._backend.holder)
+
     def guard(self, found: dict[str, str]) -> None:
         """From now on a new connection of the writer must find this in `meta`. A PostgreSQL session that is lost takes its lock with it, and
         until the next one has it, another process may restore the book or bind it anew."""
@@ -118,7 +123,7 @@ async def open_book(url: str, *, deployment: bytes, chain_id: int, genesis: byte
             book.guard(found)
     except databases.Unreached as error:
         await _abandon(backend, book)
-        raise errors.StoreError(error.what, value=error.value, cure=error.cure) from error
+        raise errors.StoreError(error.what, value=f"{backend.shown}, {error.value}", cure=error.cure) from error
     except BaseException:
         await _abandon(backend, book)
         raise

@@ -53,13 +53,21 @@ class Lookout:
 
     def _check_chain(self, tip: reader.Tip) -> None:
         """Every look checks it: an endpoint can become another chain's at any time (failover, a restarted devnet)."""
-        if tip.chain_id == self._chain_id and tip.genesis == self._genesis:
+        wrong = wrong_chain(tip, chain_id=self._chain_id, genesis=self._genesis)
+        if wrong is None:
             self._checked = True
             return
-        if tip.chain_id != self._chain_id:
-            what, value = f"the node serves chain {tip.chain_id}, not {self._chain_id}", str(tip.chain_id)
-        else:
-            what = f"the node's genesis is {tip.genesis.hex()[:16]}…, not {self._genesis.hex()[:16]}…"
-            value = hashing.hex0x(tip.genesis)[:18]
-        cure = "point node.url at the deployment's chain; a devnet that was restarted anew needs a new deployment document and book"
-        raise (OtherChain if self._checked else errors.WrongChain)(what, value=value, cure=cure)
+        raise OtherChain(wrong.what, value=wrong.value, cure=wrong.cure) if self._checked else wrong
+
+
+def wrong_chain(tip: reader.Tip, *, chain_id: int, genesis: bytes) -> errors.WrongChain | None:
+    """What is wrong when the node serves another chain; None for the right one."""
+    if tip.chain_id == chain_id and tip.genesis == genesis:
+        return None
+    if tip.chain_id != chain_id:
+        what, value = f"the node serves chain {tip.chain_id}, not {chain_id}", str(tip.chain_id)
+    else:
+        what = f"the node's genesis is {tip.genesis.hex()[:16]}…, not {genesis.hex()[:16]}…"
+        value = hashing.hex0x(tip.genesis)[:18]
+    cure = "point node.url at the deployment's chain; a devnet that was restarted anew needs a new deployment document and book"
+    return errors.WrongChain(what, value=value, cure=cure)

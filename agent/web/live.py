@@ -100,7 +100,7 @@ class Staking(msgspec.Struct, frozen=True):
 
 class Live(msgspec.Struct, frozen=True):
     """`streams` maps names to ids; `ring` wakes every stage after somebody changed something; without `staking` the agent observes.
-    `assets` are by protocol, for people."""
+    `assets` are by protocol, for people; `standing` is why it is not ready until it is started with other settings."""
 
     name: str
     chain_id: int
@@ -120,6 +120,7 @@ class Live(msgspec.Struct, frozen=True):
     read: Literal["anyone", "viewer"] = "anyone"
     adopt: Literal["auto", "ask"] = "auto"
     assets: Mapping[str, items.Asset] = {}
+    standing: tuple[str, ...] = ()
 
     def now(self) -> view.Live:
         """A frozen picture of this moment."""

@@ -194,7 +194,7 @@ class Web:
             version=self._version,
             belts=shown.belts(picture, summary, belt),
             waiting_gaps=[f"gap {gap.id} (blocks {gap.first} to {gap.last})" for gap in open_ if gap.adopt == "ask"],
-            left=shown.left(picture, belt),
+            left=[*live.standing, *shown.left(picture, belt)],
         )
         return status, belt
 

@@ -222,7 +222,8 @@ def status(
     waiting_gaps: Sequence[str] = (),
     left: Sequence[str] = (),
 ) -> Status:
-    """`waiting_gaps` names gaps that nobody has adopted yet where a person has to; `left` are open intents whose key is not here."""
+    """`waiting_gaps` names gaps that nobody has adopted yet where a person has to; `left` is what else keeps it from
+    being ready: open intents whose key is not here, a key that nobody lists."""
     reasons = not_ready(live, summary, max_lag_blocks=max_lag_blocks)
     reasons += [f"{gap} waits for a person to adopt it" for gap in waiting_gaps] + [*left]
     index = summary.cursors.get("index")

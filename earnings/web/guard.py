@@ -210,7 +210,9 @@ class Tokens:
             lines = path.read_text(encoding="ascii").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "it is not ASCII text"
-            raise errors.BadConfig(f"the tokens file cannot be read: {reason}", value=str(path)) from None
+            raise errors.BadConfig(
+                f"the tokens file cannot be read: {reason}", value=str(path), cure="check the path and who may read it"
+            ) from None
         hashes: dict[str, str] = {}
         for number, line in enumerate(lines, start=1):
             if not line.strip() or line.lstrip().startswith("#"):
@@ -218,7 +220,9 @@ class Tokens:
             found = _LINE.match(line.strip())
             if found is None or found["name"] in hashes:
                 raise errors.BadConfig(
-                    f"line {number} of the tokens file is not `name:sha256hex` with a name of its own", value=str(path)
+                    f"line {number} of the tokens file is not `name:sha256hex` with a name of its own",
+                    value=str(path),
+                    cure="write the SHA-256 of the token's text in hex, and each name once",
                 )
             hashes[found["name"]] = found["hash"]
         return hashes

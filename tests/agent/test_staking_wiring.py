@@ -138,8 +138,9 @@ async def test_the_check_asks_for_the_lease_and_takes_none(tmp_path: Path) -> No
             assert line.ok and "the hub grants leases of this account" in line.detail
         hub = next(process for process in desk.ships.processes if process.name == "hub")
         await hub.stop()
-        (line,) = [found for found in await checks.check(_loaded(desk)) if found.name == "lease"]
-        assert not line.ok and line.advice
+        found = {line.name: line for line in await checks.check(_loaded(desk))}
+        assert not found["hub"].ok and found["hub"].advice
+        assert found["lease"].warning and found["lease"].detail == "not tried: the hub failed"
 
 
 async def test_arguments_are_made_canonical_and_wrong_ones_are_refused_with_a_cure(

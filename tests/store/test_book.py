@@ -111,6 +111,20 @@ async def test_a_reader_opens_beside_the_writer_and_cannot_write(book: Book, url
         await reader.close()
 
 
+async def test_a_reader_is_told_who_writes_without_keeping_anybody_out(url: str) -> None:
+    writer = await factory.open_book(url)
+    reader = await factory.open_book(url, read_only=True)
+    try:
+        told = await reader.holder()
+        assert told is not None and f"process {os.getpid()}" in told
+        await writer.close()
+        assert await reader.holder() is None
+        writer = await factory.open_book(url)
+    finally:
+        await writer.close()
+        await reader.close()
+
+
 async def test_reading_what_is_not_there_says_so(tmp_path: Path) -> None:
     with pytest.raises(errors.StoreError, match="no book to read"):
         await factory.open_book(f"sqlite:///{tmp_path / 'none.db'}", read_only=True)
