@@ -125,7 +125,7 @@ class SubmitService:
         if waiting and not held and any(item.kind == "original" for item in waiting):
             faults.point("submit.before_audit")
             standing = await self._the.node.standing()
-            self._used = max(self._used, standing.count_finalized)
+            self._used = standing.count_finalized
             found = await self._audit.check(standing)
             faults.point("submit.after_audit")
             self.blocked = found.why if isinstance(found, nonce_audit.Held) else ""

@@ -14,7 +14,7 @@ from devnet import proxy
 from domain import errors, transaction
 from kit import runtime
 from signers import base, keys, transactions
-from store import attempts, commands, latches
+from store import attempts, commands, intents, latches
 from tests.agent import staking_belt
 from tests.agent.staking_belt import ADDRESS, ETHER, GWEI, SECRET
 
@@ -334,6 +334,50 @@ async def test_signatures_that_hang_take_turns_and_hold_up_nothing_that_is_signe
         assert took[0] == "sent" and "hangs" in took
 
 
+async def test_signatures_that_hang_are_asked_for_in_turns(
+    town: staking_belt.Town, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A step has time for two of four: those that were asked for longest ago come first, whatever their nonces are."""
+    async with staking_belt.desk(town, tmp_path / "book.db") as desk:
+        await town.client.call("evm_setAutomine", False)
+        ids = [await desk.propose(f"k{number}") for number in range(4)]
+        for id in ids:
+            await desk.until(id, "pending", mine=False)
+        for id in ids:
+            await desk.cancel(id)
+        await desk.step(desk.confirm)
+        asked = list[int]()
+
+        async def slow(signer: base.AnySigner, unsigned: transaction.Unsigned, *, timeout_s: float) -> object:
+            asked.append(unsigned.nonce)
+            await desk.clock.advance(submit.SIGN_ALL_S / 2 + 1)
+            raise errors.Transient("did not answer in time")
+
+        monkeypatch.setattr(transactions, "sign", slow)
+        for _ in range(4):
+            with pytest.raises(errors.Transient, match="in time"):
+                await desk.submit.step()
+        assert asked == [0, 1, 2, 3, 0, 1, 2, 3]
+
+
+async def test_what_is_signed_at_another_try_leaves_in_the_same_step(town: staking_belt.Town, tmp_path: Path) -> None:
+    signer = Picky()
+    async with staking_belt.desk(town, tmp_path / "book.db", signer=signer) as desk:
+        await town.client.call("evm_setAutomine", False)
+        id = await desk.propose("a")
+        await desk.until(id, "pending", mine=False)
+        await desk.cancel(id)
+        await desk.step(desk.confirm)
+        async with desk.book.read() as c:
+            signer.refused = {(await attempts.of_intent(c, id))[-1].unsigned.digest()}
+        with pytest.raises(errors.Transient, match="refuses this fee"):
+            await desk.submit.step()
+        assert len(await _hints(desk, id)) == 1
+        signer.refused = set()
+        await desk.submit.step()
+        assert await _hints(desk, id) == ["accepted", "accepted"]
+
+
 async def test_what_a_signature_was_made_for_and_then_lost_is_not_kept(town: staking_belt.Town, tmp_path: Path) -> None:
     """The lease ends while the signer works: its signature leaves nobody's hands."""
 
@@ -522,6 +566,52 @@ async def test_no_original_goes_past_one_whose_signature_the_book_refuses(
         await desk.until(second, "final_ok")
 
 
+async def test_a_nonce_that_waits_for_a_person_unsigned_holds_the_others_until_its_cancel(
+    town: staking_belt.Town, tmp_path: Path
+) -> None:
+    """A node said that it is used, and takes it back: nothing new is signed for it but a cancel."""
+    async with staking_belt.desk(town, tmp_path / "book.db") as desk:
+        first, second = await desk.propose("a"), await desk.propose("b")
+        await desk.step(desk.decide)
+        async with desk.book.write() as c:
+            await intents.move(c, first, expect="reserved", to="needs_operator", why="no proof", at_s=1)
+        await desk.run(3)
+        assert await _signed(desk, first) == await _signed(desk, second) == []
+        await desk.cancel(first)
+        await desk.until(second, "final_ok")
+        assert await desk.state(first) == "cancelled" and await town.effects() == [ETHER]
+        await desk.sound()
+
+
+async def test_a_count_that_is_taken_back_lets_no_original_past_an_unsigned_nonce(
+    town: staking_belt.Town, tmp_path: Path
+) -> None:
+    """For a moment a node said that the nonce is used, so that nothing would wait for it."""
+    signer = Slow()
+    async with (
+        staking_belt.desk(town, tmp_path / "book.db", signer=signer) as desk,
+        staking_belt.answering(town.url, "eth_getTransactionCount", change=lambda count: "0x1") as url,
+    ):
+        first, second = await desk.propose("a", ttl_s=100), await desk.propose("b", ttl_s=10_000)
+        await desk.step(desk.decide)
+        await desk.clock.advance(200)
+        signer.late.set()
+        desk.endpoint.url = url
+        await desk.submit.step()
+        assert "submit.nonces" in await desk.latches()
+        desk.endpoint.url = town.url
+        await desk.clear("submit.nonces")
+        await town.finalize()
+        for _ in range(3):
+            await desk.step(desk.index)
+            await desk.submit.step()
+        assert await desk.latches() == []
+        assert await _signed(desk, second) == [] and "nonce 0 before it" in (await desk.look(second)).why
+        await desk.cancel(first)
+        await desk.until(second, "final_ok")
+        assert await desk.state(first) == "cancelled"
+
+
 # --- signers that answer nonsense ---
 
 
@@ -624,17 +714,19 @@ async def test_the_reason_of_an_end_is_not_written_over(
         assert stored.state == "final_ok" and "proves the effect" in stored.why
 
 
-@pytest.mark.parametrize("stop", ["pause", "latch"])
+@pytest.mark.parametrize("stop", ["pause", "latch", "cancel"])
 async def test_what_was_stopped_while_the_signer_signed_does_not_leave(
     town: staking_belt.Town, tmp_path: Path, stop: str
 ) -> None:
-    """A person pauses, or a latch is set, between the signature and the commit that would keep it."""
+    """A person pauses or cancels, or a latch is set, between the signature and the commit that would keep it."""
 
     class Thinking(Slow):
         async def sign_digest(self, digest: bytes) -> bytes:
             async with desk.book.write() as c:
                 if stop == "pause":
                     await commands.pause(c, by="olga", reason="lunch", at_s=desk.clock.now())
+                elif stop == "cancel":
+                    await commands.cancel(c, id, by="olga", reason="no longer", at_s=desk.clock.now())
                 else:
                     await latches.set(c, "submit.effect", reason="x", at_s=1)
             return await self._key.sign_digest(digest)
