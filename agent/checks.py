@@ -14,7 +14,7 @@ import msgspec
 from agent import app, staking
 from agent.services import lookout
 from config import settings
-from domain import errors, hashing, transaction
+from domain import amounts, errors, hashing, transaction
 from indexers.chain import account, outcomes, reader
 from kit import http, jsonrpc, runtime
 from signers import base, files, registry, transactions
@@ -203,10 +203,10 @@ async def _check_delegator(
     except errors.StakesideError as error:
         return signer, _failed(name, error)
     if found.balance <= rules.min_balance:
-        what = f"{address} has {found.balance} wei and must keep {rules.min_balance}"
+        what = f"{address} has {amounts.coins(found.balance)} and must keep {amounts.coins(rules.min_balance)}"
         return signer, Check(name, False, what, "send coins to the account")
     told = (
-        f"{address} signs, has {found.balance // 10**9} gwei, nonce {found.count_latest}, "
+        f"{address} signs, has {amounts.coins(found.balance)}, nonce {found.count_latest}, "
         f"policy {rules.hash().hex()[:12]}"
     )
     return signer, _exposed(Check(name, True, told), parts.settings.delegator)
@@ -233,7 +233,9 @@ async def _check_proofs(parts: app.Parts, endpoint: jsonrpc.Endpoint) -> Check:
         return _unproven(body.why)
     if not body.transactions:
         return Check(
-            "proofs", True, f"block {head.ref} hashes to its header; it has no transactions, so more cannot be said"
+            "proofs",
+            True,
+            f"block {head.ref} hashes to its header; it has no transactions: check again to see whether ends can be proven",
         )
     ended = await asking.outcome(body, body.transactions[0].raw)
     if isinstance(ended, outcomes.Unavailable):

@@ -65,4 +65,4 @@ def _summary(results: Sequence[Result]) -> str:
     failed = sum(not result.ok for result in results)
     warned = sum(result.ok and result.warning for result in results)
     said = f"{failed} of {len(results)} failed" if failed else f"{len(results)} of {len(results)} passed"
-    return f"{said}, {warned} warned of" if warned else said
+    return f"{said}, {warned} warning{'' if warned == 1 else 's'}" if warned else said

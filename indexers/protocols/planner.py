@@ -120,7 +120,7 @@ class Planner:
                 raise Refused(f"{action} takes no {name}", value=arguments[name], cure=grammar.nearest(name, needed))
         for name in needed:
             if name not in arguments:
-                raise Refused(f"{action} needs {name}", cure=f"give {name}, {_described(self._types[name])}")
+                raise Refused(f"{action} needs {name}", cure=f"give {name}: {_wanted(self._types[name])}")
         return {name: self._canonical(name, arguments[name], needed[name]) for name in sorted(needed)}
 
     def reads(
@@ -455,6 +455,10 @@ def _direction_of(means: str) -> Direction:
 
 def _selector(signature: abitypes.Signature) -> bytes:
     return signature.selector if signature.kind == "function" else b""
+
+
+def _wanted(type_: abitypes.Type) -> str:
+    return "an identity as 0x-hex, such as an address" if type_.kind == "word" else f"a {effects.spelled(type_)}"
 
 
 def _described(type_: abitypes.Type) -> str:

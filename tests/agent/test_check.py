@@ -257,7 +257,7 @@ def test_a_failure_is_printed_once_and_the_last_line_counts(desk: Desk, capsys: 
     out = capsys.readouterr().out
     assert code == 1 and out.count("the key file cannot be read") == 1
     lines = out.partition("\nchecks\n")[2].splitlines()
-    assert lines[-1] == "2 of 8 failed, 2 warned of"
+    assert lines[-1] == "2 of 8 failed, 2 warnings"
     assert sum(line.startswith("  FAIL ") for line in lines) == 2
 
 

@@ -93,7 +93,7 @@ async def test_one_key_for_attesting_and_delegating_is_refused(desk: kill.Desk) 
 
 async def test_the_check_names_the_account_and_what_it_has(desk: kill.Desk) -> None:
     (line,) = [found for found in await checks.check(_loaded(desk)) if found.name == "delegator"]
-    assert line.ok and desk.account.address in line.detail and "nonce 0" in line.detail
+    assert line.ok and desk.account.address in line.detail and "has 100,000 coins, nonce 0" in line.detail
     await desk.client.call("anvil_setBalance", desk.account.address, "0x0")
     (line,) = [found for found in await checks.check(_loaded(desk)) if found.name == "delegator"]
     assert not line.ok and "send coins" in line.advice

@@ -51,7 +51,11 @@ def test_a_child_to_be_looked_up_is_named(capsys: pytest.CaptureFixture[str]) ->
     [
         (["delegate", "amount"], "NAME=VALUE"),
         (["delegate", "amount=1", "amount=2"], "NAME=VALUE"),
-        (["delegate", "amount=1"], "delegate needs validator"),
+        (
+            ["delegate", "amount=1"],
+            "delegate needs validator; give validator: an identity as 0x-hex, such as an address",
+        ),
+        (["delegate", f"validator={VALIDATOR}"], "delegate needs amount; give amount: a uint256"),
         (["delegate", "amount=1.5", f"validator={VALIDATOR}"], "amount is no number"),
         (["stake"], "has no action stake"),
     ],

@@ -389,7 +389,7 @@ def test_a_child_that_a_view_does_not_know_is_no_callee() -> None:
     ("action", "arguments", "words"),
     [
         ("delgate", {}, r"has no action delgate .*did you mean delegate\?"),
-        ("delegate", {"validator": VALIDATOR}, "delegate needs amount; give amount, uint256"),
+        ("delegate", {"validator": VALIDATOR}, "delegate needs amount; give amount: a uint256"),
         ("delegate", {"validator": VALIDATOR, "amount": "5", "amout": "5"}, "delegate takes no amout"),
         ("delegate", {"validator": VALIDATOR, "amount": "5", "target": TARGET}, "delegate takes no target"),
         ("delegate", {"validator": VALIDATOR, "amount": 5}, "amount is no number"),
