@@ -595,6 +595,9 @@ async def test_a_call_that_differs_in_anything_is_another_one(
     signature = await keys.LocalKey(staking_belt.SECRET).sign_digest(other.digest())
     await town.client.call("eth_sendRawTransaction", hashing.hex0x(transaction.join(other, signature)))
     assert (await desk.until(id, "superseded", "needs_operator")).state == "superseded"
+    async with desk.book.read() as c:
+        spent = await reservations.spent(c, account=staking_belt.ADDRESS, since_s=0)
+    assert spent.amount == ETHER, "whoever else has the key may have moved stake with it"
 
 
 async def test_the_nonces_of_an_account_that_lived_before_begin_at_what_the_chain_has_mined(

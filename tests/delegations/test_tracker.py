@@ -162,6 +162,11 @@ def test_what_did_not_stand_again_and_again_is_included_later_and_later() -> Non
     for count, wait_s in ((3, 1), (4, 2), (9, 64), (30, sight.LATEST_S), (10**9, sight.LATEST_S)):
         assert after(count, wait_s - 1) == [] and after(count, wait_s) == ["included"]
     assert after(2, 0) == ["included"]
+    assert after(9, -500) == ["included"], "a clock that was put back holds nothing up"
+    aside = sight.Aside(9, NOW - 9, NOW)
+    assert bumps(receipts={A: RECEIPT}, counts=USED, aside=aside, cancel="x") == ["cancel"], (
+        "it may not be mined at all"
+    )
     other = msgspec.structs.replace(RECEIPT, gas_used=22_000)
     found = included(receipts={A: other}, aside=sight.Aside(2, NOW - 9, NOW - 8))
     assert [type(output) for output in found] == [tracker.Orphan, tracker.Move, tracker.Resend, tracker.Timer]

@@ -290,6 +290,12 @@ async def test_one_failing_item_fails_the_batch_with_its_error() -> None:
             await endpoint.batch(calls(3), str)
 
 
+async def test_history_that_is_gone_is_the_answer_of_one_that_is_asked_alone() -> None:
+    async with serving(error(4444, "pruned history unavailable")) as endpoint:
+        (found,) = await endpoint.each(calls(1), str)
+    assert isinstance(found, errors.HistoryUnavailable)
+
+
 async def test_what_stands_for_itself_fails_by_itself() -> None:
     def answered(call: Any) -> Any:
         if call["params"] == ["v1"]:

@@ -245,6 +245,8 @@ async def test_accepting_a_book_that_forgot_ends_all_that_waits_and_nothing_dama
         await latches.set(c, backup.LATCH, reason="the hub has more receipts", at_s=3)
         answer = await commands.propose(c, belt.wanted("f"), by="tess", reason="r", at_s=100, expires_at_s=200)
         assert refused(answer) == "restored"
+        answer = await commands.propose(c, belt.wanted("e"), by="tess", reason="r", at_s=100, expires_at_s=200)
+        assert not done(answer).fresh, "what the book knows is told"
     async with belt.undone(book) as c:
         await belt.unguard(c)
         await c.change(sa.text("UPDATE intent SET arguments = '{' WHERE \"key\" = 'b'"))
